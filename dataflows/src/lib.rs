@@ -1,0 +1,5 @@
+//! Eddyline's dataflows: streams in, streams out; no I/O, no clock.
+
+pub mod event;
+pub mod lists;
+pub mod rows;

@@ -1,0 +1,3 @@
+//! Eddyline, the application: sources → time and ids → dataflows → model → sinks → serve.
+
+pub mod sinks;
