@@ -1,0 +1,3 @@
+//! Trained policies: files → weights → scores.
+
+pub mod weights;
