@@ -139,6 +139,11 @@ impl Window {
         (length > 0 && length.is_multiple_of(slide.length())).then_some(Window { length, slide })
     }
 
+    /// Its length, ms.
+    pub fn length(self) -> Time {
+        self.length
+    }
+
     /// Its slide.
     pub fn slide(self) -> Steps {
         self.slide
