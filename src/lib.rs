@@ -1,5 +1,10 @@
 //! Eddyline, the application: sources → time and ids → dataflows → model → sinks → serve.
 
 pub mod config;
+pub mod digest;
+pub mod journal;
 pub mod model;
+pub mod pipeline;
+pub mod replay;
 pub mod sinks;
+pub mod sources;

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::{Probe, ProbeHandle};
-use timely::dataflow::{Stream, StreamVec};
+use timely::dataflow::operators::Probe;
+use timely::dataflow::{ProbeHandle, Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
 /// The way to the sinks, and what became of it.

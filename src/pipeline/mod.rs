@@ -34,8 +34,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Map, ToStream};
-use timely::dataflow::operators::{Input, Inspect, InputHandle, ProbeHandle};
-use timely::dataflow::{Scope, StreamVec};
+use timely::dataflow::operators::{Input, Inspect};
+use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
 
 /// Which dataflows run, and with which settings: everything that changes results, but for the source and the model.

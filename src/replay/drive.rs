@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::Broadcast;
-use timely::dataflow::operators::{Input, InputHandle, Inspect};
+use timely::dataflow::InputHandle;
+use timely::dataflow::operators::{Input, Inspect};
 use timely::worker::Worker;
 
 /// Pieces of the log that a worker hands over before the first of them has been put out.
@@ -83,11 +84,19 @@ impl Gossip {
 /// After a stop, and after an error, the dataflows are dropped as they are: nothing more is put out.
 pub(super) fn drive(
     worker: &mut Worker,
-    mut feed: Feed,
+    feed: Result<Feed, SourceError>,
     mut pipeline: Pipeline,
     mut gossip: Gossip,
     gauges: &Gauges,
 ) -> Result<Ended, SourceError> {
+    let mut feed = match feed {
+        Ok(feed) => feed,
+        Err(error) => {
+            gauges.stop.store(true, Ordering::Relaxed);
+            abandon(worker);
+            return Err(error);
+        }
+    };
     let mut in_flight: VecDeque<Time> = VecDeque::new();
     let mut summaries = Vec::new();
     let outcome = loop {
