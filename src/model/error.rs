@@ -130,7 +130,13 @@ impl fmt::Display for Shape<'_> {
 /// Text of a file, fit for one line of a terminal: control characters escaped, cut after 60 characters.
 pub(crate) fn excerpt(text: &str) -> String {
     const CHARACTERS_MAX: usize = 60;
-    let mut line: String = text.chars().take(CHARACTERS_MAX).flat_map(char::escape_debug).collect();
+    let mut line = String::new();
+    for character in text.chars().take(CHARACTERS_MAX) {
+        match character {
+            '\'' | '"' => line.push(character),
+            _ => line.extend(character.escape_debug()),
+        }
+    }
     if text.chars().nth(CHARACTERS_MAX).is_some() {
         line.push('…');
     }
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_on_one_short_line() {
-        assert_eq!(excerpt("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(excerpt("a\u{1b}[31m\nb's"), "a\\u{1b}[31m\\nb's");
         assert_eq!(excerpt(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
         assert_eq!(excerpt(&"é".repeat(60)), "é".repeat(60));
     }

@@ -213,3 +213,91 @@ impl<'de> Deserialize<'de> for RawId {
         deserializer.deserialize_str(RawIdVisitor)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn errors_name_the_key() {
+        for (json, expected) in [
+            (r#"{"5":0,"7":1,"5":2}"#, "id 5 is given twice"),
+            (r#"{"5":0,"7":1,"5":0}"#, "id 5 is given twice"),
+            (r#"{"5":0,"7":1,"05":2}"#, "id 5 is given twice"),
+            (r#"{"5":0,"7":1,"9":1}"#, "ids 7 and 9 have the same index 1"),
+            (r#"{"5":0,"7":3,"9":2}"#, "id 7 has index 3, but 3 ids need the indices 0 to 2: index 1 is missing"),
+            (
+                r#"{"5":18446744073709551615}"#,
+                "id 5 has index 18446744073709551615, but 1 ids need the indices 0 to 0: index 0 is missing",
+            ),
+            (r#"{"u5":0}"#, "id \"u5\" is not a whole number from 0 to 9223372036854775807"),
+            (r#"{"":0}"#, "id \"\" is not a whole number from 0 to 9223372036854775807"),
+            (r#"{"-5":0}"#, "id \"-5\" is not a whole number from 0 to 9223372036854775807"),
+            (r#"{"+5":0}"#, "id \"+5\" is not a whole number from 0 to 9223372036854775807"),
+            (
+                r#"{"9223372036854775808":0}"#,
+                "id \"9223372036854775808\" is not a whole number from 0 to 9223372036854775807",
+            ),
+            (r#"{"5":-1}"#, "the index of id 5 is wrong: invalid value: integer `-1`, expected u64 at line 1 column 7"),
+            (
+                r#"{"5":0.5}"#,
+                "the index of id 5 is wrong: invalid type: floating point `0.5`, expected u64 at line 1 column 8",
+            ),
+            (r#"{"5":"0"}"#, "the index of id 5 is wrong: invalid type: string \"0\", expected u64 at line 1 column 8"),
+            (r#"{"5":null}"#, "the index of id 5 is wrong: invalid type: null, expected u64 at line 1 column 9"),
+            (r#"{"5":{}}"#, "the index of id 5 is wrong: invalid type: map, expected u64 at line 1 column 5"),
+            (r#"{"5":"#, "the index of id 5 is wrong: EOF while parsing a value at line 1 column 5"),
+            (r#"{"5":0"#, "not a JSON object of raw id to index: EOF while parsing an object at line 1 column 6"),
+            (r#"{"5":0} x"#, "not a JSON object of raw id to index: trailing characters at line 1 column 9"),
+            (
+                r"[5, 7]",
+                "not a JSON object of raw id to index: invalid type: sequence, expected an object of raw id to index at line 1 column 0",
+            ),
+            (
+                "",
+                "not a JSON object of raw id to index: EOF while parsing a value at line 1 column 0 (the file is empty)",
+            ),
+            (
+                "<html>",
+                "not a JSON object of raw id to index: expected value at line 1 column 1 (it is a web page: was the download refused?)",
+            ),
+        ] {
+            assert_eq!(IdMap::read(json.as_bytes()).unwrap_err().to_string(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_id_beyond_the_contract_is_no_id() {
+        assert_eq!(IdMap::from_ids(vec![1, 1 << 63]), Err(MapError::Id("9223372036854775808".into())));
+        assert_eq!(IdMap::from_ids(vec![4, 5, 4]), Err(MapError::DuplicateId(4)));
+        assert!(IdMap::read(b" {} ").unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_and_back(ids in proptest::collection::hash_set(0..=ID_MAX, 0..50), other in 0..=ID_MAX) {
+            let ids: Vec<u64> = ids.into_iter().collect();
+            let map = IdMap::from_ids(ids.clone()).unwrap();
+            prop_assert_eq!(&IdMap::read(&map.write()).unwrap(), &map);
+            prop_assert_eq!(map.ids(), ids.as_slice());
+            for (index, id) in (0..).zip(&ids) {
+                prop_assert_eq!(map.index(*id), Some(index));
+                prop_assert_eq!(map.id(index), Some(*id));
+            }
+            prop_assert_eq!(map.index(other).is_some(), ids.contains(&other));
+            prop_assert_eq!(map.id(map.len() as u32), None);
+        }
+
+        /// Any assignment of indices to three ids: accepted exactly if it is a permutation.
+        #[test]
+        fn only_permutations_are_maps(indices in proptest::array::uniform3(0_u64..5)) {
+            let json = format!(r#"{{"10":{},"20":{},"30":{}}}"#, indices[0], indices[1], indices[2]);
+            let mut sorted = indices;
+            sorted.sort_unstable();
+            prop_assert_eq!(IdMap::read(json.as_bytes()).is_ok(), sorted == [0, 1, 2]);
+        }
+    }
+}

@@ -232,3 +232,130 @@ fn parse_size(text: &str) -> Option<usize> {
     let digits = text.strip_suffix('L').unwrap_or(text);
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(version: &[u8], header: &str, data: &[u8]) -> Vec<u8> {
+        let length = match version {
+            [1, _] => u16::try_from(header.len()).unwrap().to_le_bytes().to_vec(),
+            _ => u32::try_from(header.len()).unwrap().to_le_bytes().to_vec(),
+        };
+        [MAGIC, version, &length, header.as_bytes(), data].concat()
+    }
+
+    fn header(descr: &str, order: &str, shape: &str) -> String {
+        format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n")
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        read(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_version_element_and_order_reads_alike() {
+        let expected = Embedding { rows: 2, dim: 3, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5] };
+        let (c_order, f_order) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.5], [1.0, 4.0, 2.0, 5.0, 3.0, 6.5]);
+        for version in [[1, 0], [2, 0], [3, 0]] {
+            for (order, values) in [("False", c_order), ("True", f_order)] {
+                let singles = values.map(|v: f64| v as f32);
+                for (descr, data) in [
+                    ("<f4", singles.map(f32::to_le_bytes).concat()),
+                    (">f4", singles.map(f32::to_be_bytes).concat()),
+                    ("<f8", values.map(f64::to_le_bytes).concat()),
+                    (">f8", values.map(f64::to_be_bytes).concat()),
+                ] {
+                    let bytes = file(&version, &header(descr, order, "(2, 3)"), &data);
+                    assert_eq!(read(&bytes), Ok(expected.clone()), "{version:?} {descr} {order}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_numpy_wrote_is_written_again_byte_for_byte() {
+        for name in ["models", "models_small_dims", "models_legacy"] {
+            for table in ["user", "item"] {
+                let path =
+                    format!("{}/tests/fixtures/{name}/tianchi_{table}_embeddings.npy", env!("CARGO_MANIFEST_DIR"));
+                let bytes = std::fs::read(path).unwrap();
+                assert!(write(&read(&bytes).unwrap()) == bytes, "{name} {table}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        let one = 1f32.to_le_bytes();
+        for (bytes, expected) in [
+            (b"".to_vec(), "not a .npy file (the file is empty)"),
+            (b"<!DOCTYPE html><html>".to_vec(), "not a .npy file (it is a web page: was the download refused?)"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+                "not a .npy file (it is a Git LFS pointer: fetch the file itself with `git lfs pull`)",
+            ),
+            (file(&[4, 0], "", b""), "format version 4.0 is not known (1.0, 2.0 and 3.0 are)"),
+            (MAGIC.to_vec(), "cut short: the header ends after 6 bytes"),
+            ([MAGIC, &[1, 0, 200, 0], b"{}"].concat(), "cut short: the header ends after 12 bytes"),
+            (
+                [MAGIC, &[2, 0, 255, 255, 255, 255], b"{}"].concat(),
+                "a header of 4294967295 bytes, more than the 10000 that NumPy itself accepts",
+            ),
+            (file(&[1, 0], "{'descr': '<f4'}\n", &one), "the header is not what NumPy writes: \"{'descr': '<f4'}\""),
+            (
+                file(&[1, 0], &header("<i8", "False", "(1, 1)"), &one),
+                "elements of type '<i8', where '<f4' is needed (in NumPy: a.astype('<f4'))",
+            ),
+            (file(&[1, 0], &header("<f4", "False", "(1,)"), &one), "shape (1,), where two dimensions are needed"),
+            (file(&[1, 0], &header("<f4", "False", "()"), &one), "shape (), where two dimensions are needed"),
+            (
+                file(&[1, 0], &header("<f4", "False", "(1, 2)"), &one),
+                "shape (1, 2) needs 8 bytes of data, but the file has 4: it is damaged or cut short",
+            ),
+            (
+                file(&[1, 0], &header("<f4", "False", "(1, 1)"), &[0; 5]),
+                "shape (1, 1) needs 4 bytes of data, but the file has 5: it is damaged or cut short",
+            ),
+            (
+                file(&[1, 0], &header("<f4", "False", "(4294967296, 4294967296)"), &one),
+                "shape (4294967296, 4294967296) needs 18446744073709551615 bytes of data, but the file has 4: it is damaged or cut short",
+            ),
+        ] {
+            assert_eq!(message(&bytes), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named_by_row_and_column() {
+        let bytes = |descr, order, data: &[u8]| file(&[1, 0], &header(descr, order, "(2, 3)"), data);
+        let with_nan = [0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0].map(f32::to_le_bytes).concat();
+        assert_eq!(message(&bytes("<f4", "False", &with_nan)), "row 1, column 1 is NaN, not a finite 32-bit number");
+        assert_eq!(message(&bytes("<f4", "True", &with_nan)), "row 0, column 2 is NaN, not a finite 32-bit number");
+        let too_large = [0.0, 0.0, -1e39, 0.0, 0.0, 0.0].map(f64::to_le_bytes).concat();
+        assert_eq!(
+            message(&bytes("<f8", "False", &too_large)),
+            format!("row 0, column 2 is {}, not a finite 32-bit number", -1e39)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn tables_read_back(rows in 0_usize..9, dim in 0_usize..9, values in proptest::collection::vec(-1e30_f32..1e30, 64)) {
+            let table = Embedding { rows, dim, data: values[..rows * dim].to_vec() };
+            let bytes = write(&table);
+            prop_assert_eq!((bytes.len() - rows * dim * 4) % ALIGNMENT, 0);
+            prop_assert_eq!(read(&bytes), Ok(table));
+        }
+
+        #[test]
+        fn a_cut_file_is_refused(cut in 0_usize..152) {
+            let bytes = write(&Embedding { rows: 2, dim: 3, data: vec![1.0; 6] });
+            prop_assert_eq!(bytes.len(), 152);
+            prop_assert!(read(&bytes[..cut]).is_err());
+        }
+    }
+}
