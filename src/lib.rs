@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod generate;
 pub mod model;
 pub mod progress;
 pub mod replay;
