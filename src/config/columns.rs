@@ -4,122 +4,122 @@ use super::given::Given;
 use serde::Serialize;
 use std::fmt;
 
-/// Column lists with a name of their own.
-const PRESETS: [(&str, &str); 3] = [
-    ("events", "user,item,behavior,time"),
-    ("flinkrl", "user,item,time"),
-    ("tianchi", "user,item,behavior,time,sex,age,pur_power,category,shop,brand"),
-];
-
-/// The columns that are read.
+/// What an event is made of; all but the behaviour are needed.
 const FIELDS: [&str; 4] = ["user", "item", "behavior", "time"];
 
-/// More columns than any log has; keeps a slip of the finger from asking for the billionth.
-const COLUMN_MAX: usize = 9_999;
-
-/// Where a column stands.
+/// Which column holds what. It shows as the configuration writes it: `events`, `time,user,-,item`, or
+/// `user=visitor,item=product,time=ts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Column {
-    /// At this position, from 0.
-    At(usize),
-    /// Under this name in the header.
-    Named(String),
+#[serde(into = "String")]
+pub enum Columns {
+    /// `user,item,behavior,time`, by position.
+    Events,
+    /// `user,item,time`, by position.
+    Flinkrl,
+    /// `user,item,behavior,time,sex,age,pur_power,category,shop,brand`, by position.
+    Tianchi,
+    /// Columns in their order; `user`, `item` and `time` occur once, `behavior` at most once.
+    List(Vec<String>),
+    /// By the names that the header gives them; all different.
+    Named {
+        /// The user's id.
+        user: String,
+        /// The item's id.
+        item: String,
+        /// The behaviour's name.
+        behavior: Option<String>,
+        /// The time.
+        time: String,
+    },
 }
 
-impl fmt::Display for Column {
+impl fmt::Display for Columns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Column::At(position) => write!(f, "{position}"),
-            Column::Named(name) => write!(f, "\"{name}\""),
+            Columns::Events => write!(f, "events"),
+            Columns::Flinkrl => write!(f, "flinkrl"),
+            Columns::Tianchi => write!(f, "tianchi"),
+            Columns::List(names) => write!(f, "{}", names.join(",")),
+            Columns::Named { user, item, behavior, time } => {
+                write!(f, "user={user},item={item},")?;
+                if let Some(behavior) = behavior {
+                    write!(f, "behavior={behavior},")?;
+                }
+                write!(f, "time={time}")
+            }
         }
     }
 }
 
-/// The columns of an event; no two are the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Columns {
-    /// The user's id.
-    pub user: Column,
-    /// The item's id.
-    pub item: Column,
-    /// The behaviour's name; without it every event has the first behaviour.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub behavior: Option<Column>,
-    /// The time.
-    pub time: Column,
+impl From<Columns> for String {
+    fn from(columns: Columns) -> String {
+        columns.to_string()
+    }
 }
 
 impl Columns {
-    /// Those that are looked up in the header.
-    pub fn named(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.user), Some(&self.item), self.behavior.as_ref(), Some(&self.time)].into_iter().flatten().filter_map(
-            |column| match column {
-                Column::Named(name) => Some(name.as_str()),
-                Column::At(_) => None,
-            },
-        )
+    /// Whether a column holds the behaviour; without one every event is a page view, `pv`.
+    pub fn have_behavior(&self) -> bool {
+        match self {
+            Columns::Events | Columns::Tianchi => true,
+            Columns::Flinkrl => false,
+            Columns::List(names) => names.iter().any(|name| name == "behavior"),
+            Columns::Named { behavior, .. } => behavior.is_some(),
+        }
+    }
+
+    /// The names that are looked up in the header.
+    pub fn named(&self) -> Vec<&str> {
+        match self {
+            Columns::Named { user, item, behavior, time } => [Some(user), Some(item), behavior.as_ref(), Some(time)]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 
     pub(super) fn read(given: &Given) -> Option<Columns> {
         if let Some(table) = given.table() {
-            return Columns::from_table(&table);
+            let name = |value: &toml::Value| value.as_str().map(str::to_owned);
+            let pairs = table.iter().map(|(field, value)| Some((field.clone(), name(value)?)));
+            return Columns::from_pairs(&pairs.collect::<Option<Vec<_>>>()?);
         }
-        if let Some(text) = given.string() {
-            let list = PRESETS.iter().find(|(name, _)| *name == text).map_or(text.as_str(), |(_, list)| list);
-            if !list.starts_with('[') {
-                return Columns::from_list(list.split(','));
+        match given.string()?.trim() {
+            "events" => Some(Columns::Events),
+            "flinkrl" => Some(Columns::Flinkrl),
+            "tianchi" => Some(Columns::Tianchi),
+            pairs if pairs.contains('=') => {
+                let pair =
+                    |pair: &str| pair.split_once('=').map(|(field, name)| (field.trim().into(), name.trim().into()));
+                Columns::from_pairs(&pairs.split(',').map(pair).collect::<Option<Vec<_>>>()?)
             }
+            list => Columns::from_list(list.split(',').map(|name| name.trim().to_owned()).collect()),
         }
-        let names = given.list()?.iter().map(Given::string).collect::<Option<Vec<String>>>()?;
-        Columns::from_list(names.iter().map(String::as_str))
     }
 
-    fn from_list<'a>(names: impl Iterator<Item = &'a str>) -> Option<Columns> {
-        let names: Vec<&str> = names.map(str::trim).collect();
-        let unique = |field: &str| names.iter().filter(|name| **name == field).count() <= 1;
-        let find = |field: &str| names.iter().position(|name| *name == field).map(Column::At);
-        if names.len() > COLUMN_MAX || !FIELDS.into_iter().all(unique) {
-            return None;
-        }
-        Some(Columns { user: find("user")?, item: find("item")?, behavior: find("behavior"), time: find("time")? })
+    fn from_list(names: Vec<String>) -> Option<Columns> {
+        let count = |field: &str| names.iter().filter(|name| *name == field).count();
+        let [users, items, behaviors, times] = FIELDS.map(count);
+        (users == 1 && items == 1 && behaviors <= 1 && times == 1).then_some(Columns::List(names))
     }
 
-    fn from_table(table: &toml::Table) -> Option<Columns> {
-        if !table.keys().all(|key| FIELDS.contains(&key.as_str())) {
-            return None;
-        }
-        let find = |field: &str| table.get(field).map(Column::from_value);
-        let columns = Columns {
-            user: find("user")??,
-            item: find("item")??,
-            behavior: match find("behavior") {
-                None => None,
-                Some(column) => Some(column?),
-            },
-            time: find("time")??,
+    fn from_pairs(pairs: &[(String, String)]) -> Option<Columns> {
+        let clash = |(i, (field, name)): (usize, &(String, String))| {
+            pairs[..i].iter().any(|(other, taken)| other == field || taken == name)
         };
-        columns.are_distinct().then_some(columns)
-    }
-
-    fn are_distinct(&self) -> bool {
-        let behavior = self.behavior.as_ref();
-        self.user != self.item
-            && self.item != self.time
-            && self.time != self.user
-            && [&self.user, &self.item, &self.time].into_iter().all(|column| behavior != Some(column))
-    }
-}
-
-impl Column {
-    fn from_value(value: &toml::Value) -> Option<Column> {
-        match value {
-            toml::Value::Integer(position) => {
-                usize::try_from(*position).ok().filter(|position| *position <= COLUMN_MAX).map(Column::At)
-            }
-            toml::Value::String(name) if !name.trim().is_empty() => Some(Column::Named(name.trim().to_owned())),
-            _ => None,
+        let wrong = |(field, name): &(String, String)| name.trim().is_empty() || !FIELDS.contains(&field.as_str());
+        if pairs.iter().any(wrong) || pairs.iter().enumerate().any(clash) {
+            return None;
         }
+        let find = |field: &str| pairs.iter().find(|(other, _)| other == field).map(|(_, name)| name.clone());
+        Some(Columns::Named {
+            user: find("user")?,
+            item: find("item")?,
+            behavior: find("behavior"),
+            time: find("time")?,
+        })
     }
 }
 
@@ -164,42 +164,39 @@ mod tests {
         Columns::read(&Given::Text(text.to_owned()))
     }
 
-    fn at(user: usize, item: usize, behavior: Option<usize>, time: usize) -> Option<Columns> {
-        let behavior = behavior.map(Column::At);
-        Some(Columns { user: Column::At(user), item: Column::At(item), behavior, time: Column::At(time) })
+    #[test]
+    fn what_is_shown_reads_back() {
+        for text in ["events", "flinkrl", "tianchi", "time,-,item,user", "user=a,item=b,behavior=c,time=d"] {
+            let columns = read(text).unwrap();
+            assert_eq!(columns.to_string(), text);
+            assert_eq!(read(&columns.to_string()), Some(columns));
+        }
     }
 
     #[test]
-    fn presets_are_lists() {
-        assert_eq!(read("events"), at(0, 1, Some(2), 3));
-        assert_eq!(read("flinkrl"), at(0, 1, None, 2));
-        assert_eq!(read("tianchi"), at(0, 1, Some(2), 3));
+    fn a_table_gives_pairs() {
+        let table = read("{ user = \"userId\", item = \"movieId\", time = \"timestamp\" }").unwrap();
+        assert_eq!(Some(&table), read("time=timestamp, user=userId, item=movieId").as_ref());
+        assert_eq!(table.named(), ["userId", "movieId", "timestamp"]);
+        assert!(!table.have_behavior());
     }
 
     #[test]
-    fn lists_give_positions() {
-        assert_eq!(read("time, session, item,-,user"), at(4, 2, None, 0));
-        assert_eq!(read("[\"item\", \"user\", \"time\"]"), at(1, 0, None, 2));
-        for wrong in ["", "user,item", "user,user,item,time", "evnts", "[1,2,3]"] {
+    fn lists_need_each_field_once() {
+        for wrong in ["", "user,item", "user,user,item,time", "evnts", "user,item,time,behavior,behavior"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }
 
     #[test]
-    fn tables_give_names_or_positions() {
-        let columns = read("{ user = \"userId\", item = 3, time = \"timestamp\" }").unwrap();
-        assert_eq!(columns.user, Column::Named("userId".into()));
-        assert_eq!(columns.item, Column::At(3));
-        assert_eq!(columns.behavior, None);
-        assert_eq!(columns.named().collect::<Vec<_>>(), ["userId", "timestamp"]);
+    fn pairs_need_known_fields_and_different_names() {
         for wrong in [
-            "{ user = 0, item = 0, time = 1 }",
-            "{ user = 0, item = 1 }",
-            "{ user = 0, item = 1, time = 2, behaviour = 3 }",
-            "{ user = 0, item = 1, time = 2, behavior = 2 }",
-            "{ user = -1, item = 1, time = 2 }",
-            "{ user = \" \", item = 1, time = 2 }",
-            "{ user = 0, item = 1, time = 10000 }",
+            "user=a,item=a,time=t",
+            "user=a,item=b",
+            "user=a,item=b,when=t",
+            "user=a,item=,time=t",
+            "user=a,item=b,time=t,user=c",
+            "{ user = \"a\", item = \"b\", time = 3 }",
         ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }

@@ -18,6 +18,7 @@ pub(super) fn contradictions(config: &Config, settings: &Settings) -> Vec<Config
         weights(config, &named),
         rewards(config, &named),
         min_history(config, &named),
+        page_view(config, &named),
         header(config, &named),
         delimiter(config, &named),
     ];
@@ -61,7 +62,7 @@ fn rewards(config: &Config, named: &impl Fn(&str) -> String) -> Option<String> {
 
 fn count_mismatch(what: String, count: usize, names: &[String]) -> String {
     let (numbers, behaviours) = (plural(count, "number"), plural(names.len(), "behaviour"));
-    format!("{what} has {numbers}, but there are {behaviours} (behaviors.names: {})", names.join(", "))
+    format!("{what} has {numbers} for {behaviours} (behaviors.names: {})", names.join(", "))
 }
 
 fn plural(count: usize, what: &str) -> String {
@@ -76,13 +77,24 @@ fn min_history(config: &Config, named: &impl Fn(&str) -> String) -> Option<Strin
         (None, Some(_)) => return None,
     };
     (config.recommend.min_history > length).then(|| {
-        let (shortest, length) = (named("recommend.min_history"), named("recent.length"));
-        format!("{shortest} is more than a sequence can have, so nobody would get a recommendation: {length}")
+        let (shortest, length_name) = (named("recommend.min_history"), named("recent.length"));
+        let auto = if config.recent.length.is_none() { ", which is 10 without a model" } else { "" };
+        format!(
+            "{shortest} is more than a sequence can have, so nobody would get a recommendation: {length_name}{auto}"
+        )
+    })
+}
+
+fn page_view(config: &Config, named: &impl Fn(&str) -> String) -> Option<String> {
+    let has_name = config.behaviors.names.iter().any(|name| name == "pv");
+    (!config.source.columns.have_behavior() && !has_name).then(|| {
+        format!("{} has no behavior, so each event is a \"pv\", which behaviors.names lacks", named("source.columns"))
     })
 }
 
 fn header(config: &Config, named: &impl Fn(&str) -> String) -> Option<String> {
-    let column = config.source.columns.named().next()?;
+    let columns = config.source.columns.named();
+    let column = columns.first()?;
     (config.source.header == Header::Absent).then(|| {
         format!(
             "{} leaves no header in which to find the column \"{column}\" of source.columns",
@@ -94,7 +106,7 @@ fn header(config: &Config, named: &impl Fn(&str) -> String) -> Option<String> {
 fn delimiter(config: &Config, named: &impl Fn(&str) -> String) -> Option<String> {
     let within = |text: &&str| text.as_bytes().contains(&config.source.delimiter);
     let behavior = config.behaviors.names.iter().map(String::as_str).find(within);
-    let column = config.source.columns.named().find(within);
+    let column = config.source.columns.named().into_iter().find(within);
     let (what, text) = match (behavior, column) {
         (Some(behavior), _) => ("behaviour", behavior),
         (None, Some(column)) => ("column", column),

@@ -25,7 +25,7 @@ mod settings;
 mod time_format;
 mod words;
 
-pub use columns::{Column, Columns, Header};
+pub use columns::{Columns, Header};
 pub use duration::{Duration, NotADuration};
 pub use error::{ConfigError, ConfigErrors};
 pub use sections::{

@@ -103,8 +103,8 @@ impl Reader<'_> {
     }
 
     fn source(&mut self) -> SourceSection {
-        const COLUMNS: &str = "\"events\", \"flinkrl\", \"tianchi\", a list that has each of user, item and time once, \
-                               or a table such as { user = \"userId\", item = \"movieId\", time = 3 }";
+        const COLUMNS: &str = "\"events\", \"flinkrl\", \"tianchi\", a list such as \"user,item,behavior,time\", or \
+                               names of the header such as \"user=userId,item=movieId,time=timestamp\"";
         const DELIMITER: &str = "one ASCII character that is no letter, digit, quote or line end";
         SourceSection {
             format: self.word("source.format", Format::ALL),
@@ -202,7 +202,10 @@ fn duration_positive(given: &Given) -> Option<Duration> {
 }
 
 fn delimiter(given: &Given) -> Option<char> {
-    let text = given.string()?;
+    let text = match given.string()?.as_str() {
+        "\\t" | "tab" => return Some('\t'),
+        text => text.to_owned(),
+    };
     let mut characters = text.chars();
     let delimiter = characters.next()?;
     let fits = delimiter == '\t' || (delimiter.is_ascii() && !delimiter.is_ascii_control());
