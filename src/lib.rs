@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod digest;
+pub mod evaluate;
 pub mod generate;
 pub mod journal;
 pub mod model;
