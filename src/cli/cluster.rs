@@ -1,7 +1,7 @@
 //! Flags that say how many workers there are, and where (as in timely dataflow).
 
 use super::failure::usage;
-use crate::replay::{Cluster, WORKERS_MAX};
+use crate::replay::{Processes, WORKERS_MAX};
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl ClusterArgs {
     }
 
     /// The cluster, if there are several processes.
-    pub(super) fn cluster(&self) -> Result<Option<Cluster>> {
+    pub(super) fn cluster(&self) -> Result<Option<Processes>> {
         let processes = self.processes.unwrap_or(1);
         let index = self.process.unwrap_or(0);
         if index >= processes {
@@ -44,7 +44,7 @@ impl ClusterArgs {
             Some(path) => hosts(path, processes)?,
             None => (0..processes).map(|i| format!("localhost:{}", PORT_FIRST + i)).collect(),
         };
-        Ok((processes > 1).then_some(Cluster { index, addresses }))
+        Ok((processes > 1).then_some(Processes { index, addresses }))
     }
 }
 

@@ -9,10 +9,12 @@ mod completions;
 mod configuration;
 mod failure;
 mod man;
+mod outcome;
 mod replay;
 mod signals;
 mod stdout;
 
+use crate::evaluate::Style;
 use crate::progress::Progress;
 use crate::telemetry::{self, LogFormat};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -61,6 +63,14 @@ struct GlobalArgs {
 /// What a command may show besides its data.
 struct Terminal {
     progress: Progress,
+    color: ColorChoice,
+}
+
+impl Terminal {
+    /// How tables on standard output are drawn.
+    fn style(&self) -> Style {
+        if is_colored(self.color, std::io::stdout().is_terminal()) { Style::Terminal } else { Style::Plain }
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -99,7 +109,7 @@ fn terminal(global: &GlobalArgs) -> anyhow::Result<Terminal> {
     let verbosity = if global.quiet { -1 } else { i8::try_from(global.verbose).unwrap_or(i8::MAX) };
     let filter = configuration::log_filter(telemetry::default_filter(verbosity))?;
     telemetry::init(global.log_format, filter, color, &progress);
-    Ok(Terminal { progress })
+    Ok(Terminal { progress, color: global.color })
 }
 
 /// `--color`, before anything is parsed: errors of parsing have a colour, too.

@@ -3,9 +3,9 @@
 use super::cluster::ClusterArgs;
 use super::configuration::ConfigArgs;
 use super::failure::usage;
-use super::{Terminal, signals};
+use super::{Terminal, outcome, signals};
 use crate::config::{ConfigError, ConfigErrors, Duration, Ids, Loaded};
-use crate::replay::{self, OtherPipeline, ReplayPlan};
+use crate::replay::{self, Dataflows, OtherPipeline, ReplayPlan};
 use anyhow::Result;
 use clap::Args;
 use dataflows::event::Time;
@@ -42,6 +42,9 @@ pub(super) struct ReplayArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Results")]
 struct ResultArgs {
+    /// Run only some of the dataflows; recommend implies recent, and takes popular items where popular runs
+    #[arg(long, value_name = "DATAFLOWS", value_delimiter = ',')]
+    only: Vec<Dataflow>,
     /// Embedded store (SQLite) for the results, or none
     #[arg(long, value_name = "PATH", default_value = "none")]
     store: PathBuf,
@@ -66,10 +69,11 @@ struct ResultArgs {
 }
 
 pub(super) fn run(args: ReplayArgs, terminal: Terminal) -> Result<()> {
+    let (json, report) = (args.results.json, args.results.report.clone());
+    let style = terminal.style();
     let plan = plan(args, terminal)?;
-    // The call boundary: from here on it is the replay's.
-    replay::run(&plan)?;
-    Ok(())
+    let outcome = replay::run(&plan)?;
+    outcome::show(&plan, &outcome, json, report.as_deref(), style)
 }
 
 fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
@@ -87,24 +91,43 @@ fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
     Ok(ReplayPlan {
         files,
         workers: cluster.workers(),
-        cluster: cluster.cluster()?,
+        processes: cluster.cluster()?,
+        dataflows: results.dataflows(),
         store: store.map(Path::to_owned),
         other_pipeline,
         out: results.out,
         evaluate: results.evaluate,
-        report: results.report,
         strict,
         until,
         journal,
         log_name,
-        json: results.json,
         progress: terminal.progress,
         stop: signals::stop_flag()?,
         config: loaded.config,
     })
 }
 
+/// A dataflow, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Dataflow {
+    /// Trending lists
+    Popular,
+    /// Every user's last items
+    Recent,
+    /// Recommendations
+    Recommend,
+}
+
 impl ResultArgs {
+    fn dataflows(&self) -> Dataflows {
+        let runs = |dataflow| self.only.is_empty() || self.only.contains(&dataflow);
+        Dataflows {
+            popular: runs(Dataflow::Popular),
+            recent: runs(Dataflow::Recent) || runs(Dataflow::Recommend),
+            recommend: runs(Dataflow::Recommend),
+        }
+    }
+
     fn store(&self) -> Option<&Path> {
         (self.store.as_os_str() != "none").then_some(&self.store)
     }

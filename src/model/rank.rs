@@ -4,7 +4,8 @@ use super::algorithm::Algorithm;
 use super::directory::ModelDirectory;
 use super::error::ModelError;
 use super::maps::IdMap;
-use super::scorer::{Draw, PackedModel, Ranked, Requests, Scorer};
+use super::philox::Draw;
+use super::scorer::{PackedModel, Ranked, Requests, Scorer};
 use dataflows::event::ItemId;
 use dataflows::lists::Lists;
 use dataflows::recent::Tick;
@@ -68,7 +69,7 @@ impl PolicyScorer {
         let unknown = self.model.packed.count() as u32;
         self.sequence.clear();
         self.sequence.extend(items.iter().map(|item| self.model.items.index(item.0).unwrap_or(unknown)));
-        let draw = Draw { user: key.user.0, time: key.time };
+        let draw = Draw { user: key.user.0, time_ms: key.time };
         self.requests.push(user, &self.sequence, draw).expect("the maps hold indices of the tables, and sequences fit");
         self.asked.push(Some(self.requests.len() - 1));
     }

@@ -57,7 +57,8 @@ pub struct Collected {
 }
 
 impl Collected {
-    pub(super) fn new(window: Window, sending: Option<Sending>) -> Collected {
+    /// Nothing yet. `sending` is the way to the sinks, if there are any.
+    pub fn new(window: Window, sending: Option<Sending>) -> Collected {
         let (report, digests) = (Report::default(), Digests::default());
         Collected { report, digests, lists: 0, sending, window, newest: VecDeque::new() }
     }

@@ -1,12 +1,12 @@
 //! One worker's loop: read, fold, hand over, let the dataflow work; never too far ahead of what has been put out.
 
-use super::feed::{Feed, Summary};
+use super::feed::{Feed, FeedError, Summary};
 use crate::pipeline::Pipeline;
-use crate::sources::error::SourceError;
 use dataflows::event::Time;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
@@ -32,10 +32,12 @@ pub struct Gauges {
     pub late: AtomicU64,
     /// Rejected records.
     pub rejected: AtomicU64,
+    /// Bytes read, as they are on disk.
+    pub bytes: AtomicU64,
     /// The frontier, ms.
     pub frontier: AtomicU64,
     /// Somebody wants the run to stop, or a worker has failed.
-    pub stop: AtomicBool,
+    pub stop: Arc<AtomicBool>,
 }
 
 /// How a worker's loop ended.
@@ -84,11 +86,11 @@ impl Gossip {
 /// After a stop, and after an error, the dataflows are dropped as they are: nothing more is put out.
 pub(super) fn drive(
     worker: &mut Worker,
-    feed: Result<Feed, SourceError>,
+    feed: Result<Feed, FeedError>,
     mut pipeline: Pipeline,
     mut gossip: Gossip,
     gauges: &Gauges,
-) -> Result<Ended, SourceError> {
+) -> Result<Ended, FeedError> {
     let mut feed = match feed {
         Ok(feed) => feed,
         Err(error) => {

@@ -33,6 +33,20 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Why a log can't be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The input.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Offsets end here.
+    #[error("{input} has more than 2^48 lines: divide it into several files")]
+    TooManyLines {
+        /// The file.
+        input: String,
+    },
+}
+
 /// Chunks of one partition that a worker parses before their turn has come.
 const AHEAD_MAX: usize = 2;
 
@@ -112,7 +126,7 @@ impl Feed {
         advances: &dyn Fn(u32) -> Advances,
         index: usize,
         peers: usize,
-    ) -> Result<Feed, SourceError> {
+    ) -> Result<Feed, FeedError> {
         let (index, peers) = (index as u64, peers as u64);
         let partition = |at: usize| {
             let (ours, chunks) = match log.reading(at) {
@@ -138,13 +152,13 @@ impl Feed {
                 ended: false,
             })
         };
-        let partitions = (0..log.partitions().len()).map(partition).collect::<Result<_, SourceError>>()?;
+        let partitions = (0..log.partitions().len()).map(partition).collect::<Result<_, FeedError>>()?;
         Ok(Feed { log, stamping, partitions, index, peers, spare: Vec::new(), hasher: RowHasher::default() })
     }
 
     /// Parses the next chunk of ours that there is room for, of the partition with the least watermark, so that
     /// partitions advance together. `false` if there is none now.
-    pub(super) fn read(&mut self, summaries: &mut Vec<Summary>) -> Result<bool, SourceError> {
+    pub(super) fn read(&mut self, summaries: &mut Vec<Summary>) -> Result<bool, FeedError> {
         let waiting = |p: &Partition| !p.ended && p.parsed.len() < AHEAD_MAX && !matches!(p.ours, Ours::None);
         let least = (0..self.partitions.len())
             .filter(|&at| waiting(&self.partitions[at]))
@@ -185,7 +199,7 @@ impl Feed {
         &mut self,
         summaries: &mut Vec<Summary>,
         mut give: impl FnMut(&mut Vec<Event>, Report),
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), FeedError> {
         let mut events = Vec::new();
         for at in 0..self.partitions.len() {
             loop {
@@ -251,7 +265,7 @@ impl Partition {
         at: usize,
         peers: u64,
         parsed: &mut Parsed,
-    ) -> Result<Option<u64>, SourceError> {
+    ) -> Result<Option<u64>, FeedError> {
         let format = log.partitions()[at].format();
         let (text, chunk) = match &mut self.ours {
             Ours::Chunks { next } => {
@@ -292,7 +306,7 @@ fn stamp(
     log: &FileLog,
     hasher: &mut RowHasher,
     events: &mut Vec<Event>,
-) -> Result<(Report, Option<Time>), SourceError> {
+) -> Result<(Report, Option<Time>), FeedError> {
     let first_line = partition.lines;
     let mut out = Stamped { report: Report::default(), largest: None, at: at as u32, first_line };
     let mut rejected = parsed.chunk.rejected().peekable();
@@ -328,9 +342,9 @@ struct Stamped {
 }
 
 impl Stamped {
-    fn position(&self, line: u32, log: &FileLog) -> Result<Position, SourceError> {
+    fn position(&self, line: u32, log: &FileLog) -> Result<Position, FeedError> {
         let offset = self.first_line + u64::from(line);
-        Position::new(self.at, offset).ok_or_else(|| SourceError::TooManyLines {
+        Position::new(self.at, offset).ok_or_else(|| FeedError::TooManyLines {
             input: log.partitions()[self.at as usize].input().to_owned(),
         })
     }
@@ -343,7 +357,7 @@ impl Stamped {
         hasher: &RowHasher,
         events: &mut Vec<Event>,
         log: &FileLog,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), FeedError> {
         let stamp = clock.accept(row.time);
         let event = Event {
             user: row.user,
@@ -381,7 +395,7 @@ impl Stamped {
         stamping: &Stamping,
         hasher: &RowHasher,
         log: &FileLog,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), FeedError> {
         let rejected = Rejected { position: self.position(line, log)?, reason, record: record.to_vec() };
         self.report.counts.rejected[reason as usize] += 1;
         let digest: &mut Digest = &mut self.report.rejected;

@@ -1,15 +1,17 @@
 //! `replay`: files in, deterministic results out (contract, section 6).
 //!
-//! [`run`] opens the log, model and sinks, starts the workers, and sums up. [`feed`] reads the log with exact logical times
+//! [`run()`] opens the log, model and sinks, starts the workers, and sums up. [`feed`] reads the log with exact logical times
 //! on all workers; [`drive`] is a worker's loop; [`plan`] is what a run is told.
 
 mod drive;
 mod feed;
 pub mod plan;
 mod summary;
+mod watch;
 
 pub use drive::Gauges;
-pub use plan::{Dataflows, Plan};
+pub use crate::sinks::embedded::OtherPipeline;
+pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX};
 pub use summary::{Summary, Throughput};
 
 use crate::journal::{Journal, JournalError};
@@ -20,16 +22,18 @@ use crate::sinks::canonical::CanonicalFiles;
 use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOptions};
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{End, Rejected, Sink, SinkError};
-use crate::sources::error::SourceError;
+use crate::sources::error::{FormatError, SourceError};
 use crate::sources::files::FileLog;
 use dataflows::evaluation::Evaluation;
 use dataflows::event::Time;
 use dataflows::recommend::{NoModel, Scorer};
 use drive::{Ended, Gossip, drive};
+pub use feed::FeedError;
 use feed::{Feed, Stamping};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use timely::worker::Worker;
+use watch::Watch;
 
 /// How many bytes of batches may wait for the sinks.
 const SINK_QUEUE_BYTES: usize = 256 << 20;
@@ -40,6 +44,12 @@ pub enum ReplayError {
     /// The input.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// How the input is to be read.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The input, while it was read.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     /// The model directory.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -83,20 +93,33 @@ pub enum ReplayError {
     Stopped,
 }
 
-/// Replays a log. `gauges` tell how far it is, and take the wish to stop.
+/// What a replay brings.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Counts and digests.
+    pub summary: Summary,
+    /// What the evaluation counted, if one was asked for.
+    pub evaluation: Option<Evaluation>,
+    /// How fast it went.
+    pub throughput: Throughput,
+}
+
+/// Replays a log.
 ///
 /// # Errors
 /// Anything that keeps the results from being complete; then no output looks whole.
-pub fn run(plan: &Plan, gauges: &Arc<Gauges>) -> Result<(Summary, Option<Evaluation>), ReplayError> {
+pub fn run(plan: &ReplayPlan) -> Result<Outcome, ReplayError> {
     let started = Instant::now();
-    let log = Arc::new(FileLog::open(&plan.inputs, &plan.source)?);
+    let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
+    let log = Arc::new(FileLog::open(&plan.files, &plan.source()?)?);
     let journal = match &plan.journal {
         Some(path) => Journal::read(path, log.partitions().len())?,
         None => Journal::default(),
     };
     let model = plan.load_model()?;
     let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
-    let sinks = open_sinks(plan, &log, &settings, model.as_ref().map(|model| model.content_hash()))?;
+    let model_hash = model.as_ref().map(|model| model.content_hash());
+    let sinks = open_sinks(plan, &log, &settings, model_hash.clone())?;
     let wants_rows = !sinks.is_empty();
     let sending = match wants_rows {
         true => Some(Sending::new(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?)),
@@ -112,6 +135,7 @@ pub fn run(plan: &Plan, gauges: &Arc<Gauges>) -> Result<(Summary, Option<Evaluat
         wants_rows,
     });
     let workers = shared.clone();
+    let watch = Watch::start(plan, &log, gauges);
     let guards = timely::execute(timely_config(plan.workers), move |worker| match &model {
         Some(model) => work(worker, &workers, PolicyScorer::new(model.clone())),
         None => work(worker, &workers, NoModel),
@@ -126,7 +150,8 @@ pub fn run(plan: &Plan, gauges: &Arc<Gauges>) -> Result<(Summary, Option<Evaluat
         first = first.or(done);
     }
     let done = first.ok_or(ReplayError::Stopped)?;
-    finish(plan, &log, done, started)
+    let (summary, evaluation) = finish(plan, &log, done, model_hash, started)?;
+    Ok(Outcome { summary, evaluation, throughput: watch.finish() })
 }
 
 fn timely_config(workers: usize) -> timely::Config {
@@ -152,7 +177,7 @@ struct Done {
 }
 
 /// One worker, from start to end. `None` from all but worker 0, and after a stop.
-fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, SourceError> {
+fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, FeedError> {
     let (index, peers) = (worker.index(), worker.peers());
     let gossip = Gossip::build(worker);
     let sending = match index {
@@ -173,7 +198,7 @@ fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> 
 }
 
 fn open_sinks(
-    plan: &Plan,
+    plan: &ReplayPlan,
     log: &FileLog,
     settings: &Settings,
     model: Option<String>,
@@ -206,9 +231,10 @@ fn open_sinks(
 
 /// Completes the sinks, and sums up.
 fn finish(
-    plan: &Plan,
+    plan: &ReplayPlan,
     log: &FileLog,
     mut done: Done,
+    model: Option<String>,
     started: Instant,
 ) -> Result<(Summary, Option<Evaluation>), ReplayError> {
     let collected = &mut done.collected;
@@ -224,7 +250,7 @@ fn finish(
     }
     collected.digests.late = collected.report.late;
     collected.digests.rejected = collected.report.rejected;
-    let summary = Summary::new(plan, log, collected, started.elapsed());
+    let summary = Summary::new(plan, log, collected, model, started.elapsed());
     Ok((summary, done.evaluation))
 }
 

@@ -2,12 +2,15 @@
 
 use super::ReplayError;
 use super::feed::Stamping;
-use crate::config::Config;
-use crate::config::words::{Exclude as ExcludeWord, Late, Reward};
+use crate::config::{Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward, TimeUnit as TimeUnitWord};
+use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
+use crate::progress::Progress;
 use crate::sinks::embedded::OtherPipeline;
-use crate::sources::files::{FileLog, Options};
+use crate::sources::columns::Header;
+use crate::sources::files::{CHUNK_BYTES, FileLog, Options};
+use crate::sources::format::{Delimiter, Style, TimeUnit};
 use dataflows::evaluate::Evaluate;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
@@ -16,9 +19,14 @@ use dataflows::time::{LatePolicy, Steps, Window};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Sequences are this long where neither configuration nor model say (contract, section 3).
 const LENGTH_DEFAULT: usize = 10;
+
+/// About how much text all first chunks may have together.
+const FIRST_CHUNKS_BYTES: usize = 64 << 20;
+const CHUNK_BYTES_MIN: usize = 16 << 10;
 
 /// Which of the dataflows run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,40 +45,99 @@ impl Default for Dataflows {
     }
 }
 
-/// Everything that a replay is told.
+/// The most worker threads that a process may have.
+pub const WORKERS_MAX: usize = 1024;
+
+/// What a replay is to do: everything that the command line and the configuration say, resolved.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Partitions 0, 1, …; `-` is standard input.
-    pub inputs: Vec<PathBuf>,
-    /// How they are read.
-    pub source: Options,
+pub struct ReplayPlan {
     /// The configuration.
     pub config: Config,
-    /// Worker threads in this process.
+    /// The log's files in the order of their partitions; `-` is standard input, at most once. Nothing was opened yet.
+    pub files: Vec<PathBuf>,
+    /// Worker threads of this process: 1 ..= [`WORKERS_MAX`].
     pub workers: usize,
-    /// The embedded store.
-    pub store: Option<PathBuf>,
-    /// What if it holds another pipeline's results.
-    pub other_pipeline: OtherPipeline,
-    /// Directory of the canonical files.
-    pub out: Option<PathBuf>,
-    /// Compare recommendations with what came.
-    pub evaluate: bool,
-    /// A rejected record is an error.
-    pub strict: bool,
-    /// Stop at this frontier, ms.
-    pub until: Option<Time>,
-    /// Decisions to repeat.
-    pub journal: Option<PathBuf>,
+    /// The processes, if there are several.
+    pub processes: Option<Processes>,
     /// What runs.
     pub dataflows: Dataflows,
+    /// The embedded store.
+    pub store: Option<PathBuf>,
+    /// What becomes of a store that holds the results of another pipeline.
+    pub other_pipeline: OtherPipeline,
+    /// The directory of the canonical files.
+    pub out: Option<PathBuf>,
+    /// Whether to evaluate.
+    pub evaluate: bool,
+    /// Whether the first rejected record is an error.
+    pub strict: bool,
+    /// The frontier at which to stop: a multiple of the tick.
+    pub until: Option<Time>,
+    /// The journal of the live run to repeat.
+    pub journal: Option<PathBuf>,
+    /// The log's name, if it is not known by its content.
+    pub log_name: Option<String>,
+    /// Where to show how far it is.
+    pub progress: Progress,
+    /// Becomes true when the user wants it to stop.
+    pub stop: Arc<AtomicBool>,
 }
 
-impl Plan {
+/// Several processes, of which this is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processes {
+    /// Which one: an index into `addresses`.
+    pub index: usize,
+    /// `host:port` of each, at least two.
+    pub addresses: Vec<String>,
+}
+
+impl ReplayPlan {
+    /// How files are read.
+    pub(super) fn source(&self) -> Result<Options, ReplayError> {
+        let source = &self.config.source;
+        let delimiter: Delimiter = char::from(source.delimiter).to_string().parse()?;
+        let style = Style {
+            delimiter,
+            time_unit: self.time_unit(),
+            behaviors: self.config.behaviors.names.clone(),
+        };
+        // A first chunk of every file waits until the last one has its turn.
+        let chunk_bytes = (FIRST_CHUNKS_BYTES / self.files.len().max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
+        Ok(Options {
+            columns: source.columns.to_string().parse()?,
+            header: match source.header {
+                HeaderWord::Auto => Header::Auto,
+                HeaderWord::Present => Header::Present,
+                HeaderWord::Absent => Header::Absent,
+            },
+            style,
+            log_name: self.log_name.clone(),
+            chunk_bytes,
+        })
+    }
+
+    /// The unit of the log's times.
+    pub fn time_unit(&self) -> TimeUnit {
+        match self.config.source.time_unit {
+            TimeUnitWord::Seconds => TimeUnit::Seconds,
+            TimeUnitWord::Milliseconds => TimeUnit::Milliseconds,
+        }
+    }
+
+    /// Workers of all processes.
+    pub(super) fn peers(&self) -> usize {
+        self.workers * self.processes.as_ref().map_or(1, |processes| processes.addresses.len())
+    }
+
     /// Reads the model directory, if one is configured.
     pub(super) fn load_model(&self) -> Result<Option<Arc<Model>>, ReplayError> {
         let Some(dir) = self.config.model.dir.as_ref().filter(|_| self.dataflows.recommend) else { return Ok(None) };
-        let algorithm = self.config.model.algorithm.into();
+        let algorithm = match self.config.model.algorithm {
+            AlgorithmWord::Reinforce => Algorithm::Reinforce,
+            AlgorithmWord::Ddpg => Algorithm::Ddpg,
+            AlgorithmWord::Bcq => Algorithm::Bcq,
+        };
         Ok(Some(Arc::new(Model::load(dir, algorithm, self.config.model.seed)?)))
     }
 

@@ -1,6 +1,6 @@
 //! What a replay says when it is done.
 
-use super::Plan;
+use super::ReplayPlan;
 use crate::pipeline::{Collected, Counts, Digests};
 use crate::sources::files::FileLog;
 use dataflows::event::Time;
@@ -33,6 +33,8 @@ pub struct Summary {
     pub digests: Digests,
     /// Worker threads in this process.
     pub workers: usize,
+    /// Hash of the model, if there is one.
+    pub model: Option<String>,
     /// From opening the log to the end of all outputs, s.
     pub elapsed_s: f64,
     /// Events by that.
@@ -40,7 +42,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(plan: &Plan, log: &FileLog, collected: &Collected, elapsed: Duration) -> Summary {
+    pub(super) fn new(plan: &ReplayPlan, log: &FileLog, collected: &Collected, model: Option<String>, elapsed: Duration) -> Summary {
         let Counts { lines, accepted, late, .. } = collected.report.counts;
         let reasons = crate::sinks::RejectReason::ALL.iter().zip(collected.report.counts.rejected);
         Summary {
@@ -53,7 +55,8 @@ impl Summary {
             rejected_by_reason: reasons.filter(|(_, count)| *count > 0).map(|(r, count)| (r.name(), count)).collect(),
             times: collected.report.times,
             digests: collected.digests,
-            workers: plan.workers,
+            workers: plan.peers(),
+            model,
             elapsed_s: elapsed.as_secs_f64(),
             events_per_s: accepted as f64 / elapsed.as_secs_f64(),
         }

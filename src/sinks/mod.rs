@@ -53,6 +53,18 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// All of them, in that order.
+    pub const ALL: [RejectReason; 8] = [
+        RejectReason::TooLong,
+        RejectReason::Encoding,
+        RejectReason::Columns,
+        RejectReason::User,
+        RejectReason::Item,
+        RejectReason::Behavior,
+        RejectReason::Time,
+        RejectReason::Jump,
+    ];
+
     /// The reason's name in outputs (contract, section 1).
     pub fn name(self) -> &'static str {
         match self {
