@@ -1,0 +1,5 @@
+//! The reader against its reference, on random texts cut in every way.
+
+mod dialect;
+mod reference;
+mod texts;
