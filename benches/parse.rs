@@ -30,7 +30,10 @@ fn main() {
     for _ in 0..ROUNDS {
         benches.iter_mut().for_each(Bench::round);
     }
-    println!("{rows} rows, {:.1} bytes a row; median of {ROUNDS} rounds (least … most)", events.len() as f64 / rows as f64);
+    println!(
+        "{rows} rows, {:.1} bytes a row; median of {ROUNDS} rounds (least … most)",
+        events.len() as f64 / rows as f64
+    );
     benches.iter().for_each(Bench::print);
 }
 
@@ -106,9 +109,8 @@ fn read_all(text: &[u8], columns: Columns) -> u64 {
 fn read_with_csv_crate(text: &[u8]) -> u64 {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).quoting(false).from_reader(text);
     let mut record = csv::ByteRecord::new();
-    let number = |field: &[u8]| -> u64 {
-        field.iter().fold(0, |value, byte| value * 10 + u64::from(byte.wrapping_sub(b'0')))
-    };
+    let number =
+        |field: &[u8]| -> u64 { field.iter().fold(0, |value, byte| value * 10 + u64::from(byte.wrapping_sub(b'0'))) };
     let mut rows = 0;
     let names: [&[u8]; 4] = [b"pv", b"cart", b"fav", b"buy"];
     while reader.read_byte_record(&mut record).expect("the generated rows are all good") {

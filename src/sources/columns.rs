@@ -121,7 +121,7 @@ impl Columns {
     pub const FLINKRL: Columns = Columns::Preset(Positions { user: 0, item: 1, behavior: None, time: 2 });
 
     /// Where the columns are in a file whose line 0 has the fields `line0`, and whether that line is a header.
-    /// `line0` is `None` where there is no such line, or where it is too long to be a header.
+    /// `line0` is `None` in an empty file, where any columns will do, and has no fields if it is too long to be a header.
     pub(super) fn resolve(&self, header: Header, line0: Option<&[&str]>) -> Result<(Positions, bool), Unresolved> {
         let by_position = match self {
             Columns::Named(pairs) => return resolve_pairs(pairs, header, line0),
@@ -183,13 +183,15 @@ fn resolve_pairs(
     if header == Header::Absent {
         return Err(Unresolved::NoHeader);
     }
-    let fields = line0.unwrap_or_default();
-    let position = |name: &String| fields.iter().position(|field| field == name);
+    let position = |name: &String| match line0 {
+        Some(fields) => fields.iter().position(|field| field == name),
+        None => pairs.iter().position(|(_, paired)| paired == name),
+    };
     if let Some((role, name)) = pairs.iter().find(|(_, name)| position(name).is_none()) {
         return Err(Unresolved::Missing(*role, name.clone()));
     }
     let find = |role: Role| pairs.iter().find(|(paired, _)| *paired == role).and_then(|(_, name)| position(name));
-    Ok((Positions::from_lookup(find).expect("checked when the pairs were parsed"), true))
+    Ok((Positions::from_lookup(find).expect("checked when the pairs were parsed"), line0.is_some()))
 }
 
 impl FromStr for Columns {

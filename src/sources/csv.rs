@@ -15,6 +15,7 @@ use memchr::{memchr, memchr2};
 use crate::sinks::RejectReason;
 
 use super::chunk::{ParsedChunk, Row};
+use super::columns::Role;
 use super::digits::{number, short_name, short_number};
 use super::format::{Field, Format, RECORD_BYTES_MAX};
 
@@ -142,6 +143,13 @@ fn needed_fields<'a>(format: &Format, record: &'a [u8]) -> Option<[&'a [u8]; 4]>
         }
     }
     Some(found)
+}
+
+/// The trimmed field of `role`, if there is such a column in `format` and in `record`.
+pub(super) fn field_of<'a>(format: &Format, record: &'a [u8], role: Role) -> Option<&'a [u8]> {
+    let column = format.positions().of(role)?;
+    let field = record.split(|&byte| byte == format.delimiter()).nth(column)?;
+    Some(format.trim(field))
 }
 
 struct FastReader<'a> {

@@ -48,13 +48,17 @@ pub enum FormatError {
         given: String,
     },
     /// A delimiter that is no single character, or one that fields themselves hold.
-    #[error("source.delimiter: `{given}` cannot separate fields; give one ASCII character that is no digit or line end")]
+    #[error(
+        "source.delimiter: `{given}` cannot separate fields; give one ASCII character that is no digit or line end"
+    )]
     BadDelimiter {
         /// As written, with control characters escaped.
         given: String,
     },
     /// A behaviour's name that no field can equal.
-    #[error("behaviour `{name}` cannot be read from a log: it is empty, or has blanks around it, or a line end or the delimiter in it")]
+    #[error(
+        "behaviour `{name}` cannot be read from a log: it is empty, or has blanks around it, or a line end or the delimiter in it"
+    )]
     BadBehavior {
         /// The name, with control characters escaped.
         name: String,
@@ -66,7 +70,9 @@ pub enum FormatError {
         problem: String,
     },
     /// `flinkrl` and other columns without a behaviour mean page views.
-    #[error("source.columns has no behavior, which makes every event a `pv`, but `pv` is not among the behaviours; add it")]
+    #[error(
+        "source.columns has no behavior, which makes every event a `pv`, but `pv` is not among the behaviours; add it"
+    )]
     NoPageView,
 }
 
@@ -118,7 +124,9 @@ pub enum SourceError {
         kind: &'static str,
     },
     /// The compressed stream ends in the middle.
-    #[error("{input} is truncated: its {compression} stream breaks off after {text_bytes} bytes of text; fetch it again")]
+    #[error(
+        "{input} is truncated: its {compression} stream breaks off after {text_bytes} bytes of text; fetch it again"
+    )]
     Truncated {
         /// The input.
         input: String,
@@ -128,7 +136,9 @@ pub enum SourceError {
         text_bytes: u64,
     },
     /// The compressed stream does not decode.
-    #[error("{input} is corrupt: its {compression} stream cannot be unpacked after {text_bytes} bytes of text ({source})")]
+    #[error(
+        "{input} is corrupt: its {compression} stream cannot be unpacked after {text_bytes} bytes of text ({source})"
+    )]
     Corrupt {
         /// The input.
         input: String,
@@ -140,7 +150,9 @@ pub enum SourceError {
         source: io::Error,
     },
     /// The file has fewer bytes than when it was opened.
-    #[error("{input} shrank while it was read: {size_bytes} bytes when opened, now only {found_bytes}; leave it alone until the end")]
+    #[error(
+        "{input} shrank while it was read: {size_bytes} bytes when opened, now only {found_bytes}; leave it alone until the end"
+    )]
     Shrank {
         /// The input.
         input: String,
@@ -162,7 +174,9 @@ pub enum SourceError {
         found: String,
     },
     /// Columns by name, but no header.
-    #[error("{input}: source.columns looks names up in a header, but source.header is false; list the columns in their order instead")]
+    #[error(
+        "{input}: source.columns looks names up in a header, but source.header is false; list the columns in their order instead"
+    )]
     NamesNeedHeader {
         /// The input.
         input: String,

@@ -119,6 +119,19 @@ impl Default for Style {
     }
 }
 
+impl Style {
+    /// Whether `byte` is a blank: a space or a tab, unless it is the delimiter.
+    fn is_blank(&self, byte: u8) -> bool {
+        matches!(byte, b' ' | b'\t') && byte != self.delimiter.byte()
+    }
+
+    /// All fields of a line, trimmed.
+    pub(super) fn fields<'a>(&self, line: &'a str) -> Vec<&'a str> {
+        let blank = |character: char| u8::try_from(character).is_ok_and(|byte| self.is_blank(byte));
+        line.split(char::from(self.delimiter.byte())).map(|field| field.trim_matches(blank)).collect()
+    }
+}
+
 /// How to read the lines of one file.
 #[derive(Clone, Debug)]
 pub struct Format {
@@ -204,9 +217,9 @@ impl Format {
         (units <= self.time_max_units).then(|| units * self.style.time_unit.milliseconds())
     }
 
-    /// Whether `byte` is a blank: a space or a tab, unless it is the delimiter.
+    /// Whether `byte` is a blank.
     pub(super) fn is_blank(&self, byte: u8) -> bool {
-        matches!(byte, b' ' | b'\t') && byte != self.delimiter()
+        self.style.is_blank(byte)
     }
 
     /// `field` without the blanks around it.

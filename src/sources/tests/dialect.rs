@@ -69,7 +69,9 @@ fn reasons_are_checked_in_order() {
 
 #[test]
 fn a_record_of_64_kib_is_read_and_a_longer_one_is_cut() {
-    for (further, end, too_long) in [(65_527, "\n", false), (65_527, "\r\n", false), (65_527, "", false), (65_528, "\n", true)] {
+    for (further, end, too_long) in
+        [(65_527, "\n", false), (65_527, "\r\n", false), (65_527, "", false), (65_528, "\n", true)]
+    {
         let record = format!("1,2,pv,3,{}", "x".repeat(further));
         let text = format!("{record}{end}");
         let expected = if too_long {
