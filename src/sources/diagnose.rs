@@ -230,9 +230,9 @@ impl<'a> Sample<'a> {
     fn about_rejected(&self) -> Option<Hint> {
         self.other_delimiter()
             .or_else(|| self.quotes())
+            .or_else(|| self.behaviors())
             .or_else(|| self.other_preset())
             .or_else(|| self.too_few_columns())
-            .or_else(|| self.behaviors())
             .or_else(|| self.rejected_times())
     }
 

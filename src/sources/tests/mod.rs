@@ -2,5 +2,7 @@
 
 mod cutting;
 mod dialect;
+mod hints;
+mod logs;
 mod reference;
 mod texts;
