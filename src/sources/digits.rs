@@ -76,7 +76,7 @@ pub(super) fn short_name(text: &[u8], at: usize, delimiter: u8) -> Option<(u64, 
     if count == 8 {
         return None;
     }
-    Some((word & ((1 << (8 * count)) - 1), at + count))
+    Some((with_length(word & ((1 << (8 * count)) - 1), count), at + count))
 }
 
 /// What [`short_name`] gives for `name`; a value that it never gives if `name` is longer than seven bytes.
@@ -84,7 +84,13 @@ pub(super) fn name_word(name: &[u8]) -> u64 {
     if name.len() > 7 {
         return u64::MAX;
     }
-    name.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    with_length(name.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), name.len())
+}
+
+/// A name of `count` ≤ 7 bytes with its length in the eighth, since a name may end with zeros.
+#[inline(always)]
+fn with_length(name: u64, count: usize) -> u64 {
+    name | (count as u64) << 56
 }
 
 /// The number that a whole field of digits writes, however many; `None` if it is not `[0-9]+` or above 2^63−1.
@@ -155,6 +161,7 @@ mod tests {
     fn long_names_have_a_word_of_their_own() {
         assert_eq!(name_word(b"purchase"), u64::MAX);
         assert_eq!(short_name(&[0xFF; 8], 0, b','), None);
-        assert_eq!(short_name(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF,", 0, b','), Some((u64::MAX >> 8, 7)));
+        assert_eq!(short_name(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF,", 0, b','), Some((7 << 56 | u64::MAX >> 8, 7)));
+        assert_ne!(name_word(b"pv\0"), name_word(b"pv"));
     }
 }

@@ -101,3 +101,10 @@ fn a_mark_a_header_and_blank_lines_count_as_lines_only() {
     let unmarked = Line::Rejected(RejectReason::User, b"\xEF\xBB\xBF4,5,buy,6".to_vec());
     assert_eq!(read(&events(false), b"1,2,pv,3\n\xEF\xBB\xBF4,5,buy,6"), [event(1, 2, 0, 3000), unmarked]);
 }
+
+#[test]
+fn a_name_that_ends_with_a_zero_byte_is_another() {
+    let text = b"1,2,pv\0,3,.............\n";
+    let record = text[..text.len() - 1].to_vec();
+    assert_eq!(read(&events(false), text), [Line::Rejected(RejectReason::Behavior, record)]);
+}
