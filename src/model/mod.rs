@@ -3,9 +3,14 @@
 pub mod algorithm;
 pub mod directory;
 pub mod error;
+mod kernels;
 pub mod layers;
 pub mod maps;
 pub mod npy;
+pub mod philox;
 pub mod pickle;
+pub mod scorer;
 pub mod state_dict;
 pub mod weights;
+
+pub use kernels::Instructions;
