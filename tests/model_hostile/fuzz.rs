@@ -1,7 +1,8 @@
 //! Random damage to valid files: no reader panics, and none allocates more than [`limit_bytes`].
 //!
-//! `cargo test` runs a modest number of inputs; `PROPTEST_CASES` raises that of the shrinking test, `EDDYLINE_FUZZ_INPUTS` that of the
-//! fast loop (`EDDYLINE_FUZZ_SEED` starts it elsewhere). A failure in the loop prints the number that reproduces it as seed.
+//! `cargo test` runs a modest number of inputs; `PROPTEST_CASES` raises that of the shrinking test,
+//! `EDDYLINE_FUZZ_INPUTS` that of the fast loop (`EDDYLINE_FUZZ_SEED` starts it elsewhere). A failure in the loop
+//! prints the number that reproduces it as seed.
 
 use eddyline::model::{
     algorithm::Algorithm,
@@ -27,8 +28,8 @@ struct Target {
     read: fn(&[u8]) -> bool,
 }
 
-/// What a reader may hold at once for a file of this length: the raw storages, their decoded values and the tensors, each within the
-/// expansion limit; values of a pickle; an error's text.
+/// What a reader may hold at once for a file of this length: the raw storages, their decoded values and the tensors,
+/// each within the expansion limit; values of a pickle; an error's text.
 fn limit_bytes(file_bytes: usize) -> usize {
     3 * (file_bytes * EXPANSION_MAX as usize + (1 << 20)) + file_bytes * 256 + (64 << 10)
 }
