@@ -1,4 +1,5 @@
-//! Model directories: what is saved loads again, and everything that can be wrong is one plain line that names the file and the key.
+//! Model directories: what is saved loads again, and everything that can be wrong is one plain line that names the file
+//! and the key.
 
 #![allow(clippy::unwrap_used)]
 
@@ -209,48 +210,42 @@ fn missing_and_unknown_keys_are_named() {
     assert_eq!(other, "/model_ddpg.pt: these are the weights of bcq, not of ddpg");
 }
 
-/// Every tensor of every algorithm, given another shape, is refused by its name.
+/// Every tensor of every algorithm, grown by one along each axis and by one axis, is refused by a line that says why.
 #[test]
 fn every_shape_is_checked() {
     for algorithm in Algorithm::ALL {
-        let keys: Vec<String> =
-            layers::state_dict_of(&small::weights(algorithm)).unwrap().keys().map(str::to_owned).collect();
-        let tables = [layers::users_key(algorithm), layers::items_key(algorithm)];
-        for key in &keys {
-            for grown in [0, 1] {
-                let change = |entries: &mut Vec<(String, Tensor)>| {
-                    let tensor = &mut entries.iter_mut().find(|(k, _)| k == key).unwrap().1;
-                    let mut shape = tensor.shape().to_vec();
-                    if let Some(size) = shape.get_mut(grown) {
-                        *size += 1;
-                    } else {
-                        shape.push(1);
+        let file = algorithm.file_name();
+        let [users, items] = [layers::users_key(algorithm), layers::items_key(algorithm)];
+        for key in layers::state_dict_of(&small::weights(algorithm)).unwrap().keys() {
+            for axis in [0, 1, 2] {
+                let message = message(algorithm, |dir| {
+                    let grow = |entries: &mut Vec<(String, Tensor)>| grow(entries, key, axis);
+                    let edited = small::edit(&fs::read(dir.join(&file)).unwrap(), nesting(algorithm), grow);
+                    fs::write(dir.join(&file), edited).unwrap();
+                });
+                // One row more in a table is a matter between it and the map, unless a layer has that size too.
+                let expected = match (axis, key) {
+                    (0, key) if key == users => "/user_map.json: 5 ids, but user_embeds of",
+                    (0, key) if key == items && algorithm != Algorithm::Reinforce => {
+                        "/item_map.json: 6 ids, but item_embeds of"
                     }
-                    *tensor = small::zeros(&shape);
+                    _ => &format!("/{file}: \""),
                 };
-                let is_row_of_table = grown == 0 && tables.contains(key);
-                if is_row_of_table && *key == tables[0] {
-                    // One more user is a matter between the table and the map.
-                    let file = algorithm.file_name();
-                    let message = message(algorithm, |dir| {
-                        let edited = small::edit(&fs::read(dir.join(&file)).unwrap(), nesting(algorithm), change);
-                        fs::write(dir.join(&file), edited).unwrap();
-                    });
-                    assert!(message.starts_with("/user_map.json: 5 ids, but user_embeds"), "{message}");
-                } else if is_row_of_table && algorithm != Algorithm::Reinforce {
-                    let file = algorithm.file_name();
-                    let message = message(algorithm, |dir| {
-                        let edited = small::edit(&fs::read(dir.join(&file)).unwrap(), nesting(algorithm), change);
-                        fs::write(dir.join(&file), edited).unwrap();
-                    });
-                    assert!(message.starts_with("/item_map.json: 6 ids, but item_embeds"), "{message}");
-                } else {
-                    let message = tensors_message(algorithm, change);
-                    assert!(message.contains("shape") || message.contains("inputs"), "{algorithm} {key}: {message}");
-                }
+                assert!(message.starts_with(expected), "{algorithm} {key}: {message}");
+                assert!(["shape", "inputs", "rows"].iter().any(|word| message.contains(word)), "{message}");
             }
         }
     }
+}
+
+fn grow(entries: &mut [(String, Tensor)], key: &str, axis: usize) {
+    let tensor = &mut entries.iter_mut().find(|(k, _)| k == key).unwrap().1;
+    let mut shape = tensor.shape().to_vec();
+    match shape.get_mut(axis) {
+        Some(size) => *size += 1,
+        None => shape.push(1),
+    }
+    *tensor = small::zeros(&shape);
 }
 
 #[test]
@@ -373,7 +368,7 @@ fn no_permission_is_said() {
     let (temporary, _) = saved(Algorithm::Ddpg);
     let dir = temporary.path().join("a/model");
     let file = dir.join("user_map.json");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     match ModelDirectory::load(&dir, Algorithm::Ddpg) {
         Ok(_) => assert!(fs::File::open(&file).is_ok(), "SKIP: this user may read everything"),
         Err(error) => {

@@ -1,4 +1,5 @@
-//! The reference PyTorch code's answers to 24 requests a model directory, for each algorithm: same items, scores within 1e-4.
+//! The reference PyTorch code's answers to 24 requests a model directory, for each algorithm: same items, scores within
+//! 1e-4.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,8 +20,8 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// Compares one scorer with every answer of every directory. The scorer is given the directory, the user, the history and BCQ's z,
-/// and answers the k best items with their scores, best first.
+/// Compares one scorer with every answer of every directory. The scorer is given the directory, the user, the history
+/// and BCQ's z, and answers the k best items with their scores, best first.
 fn check(algorithm: Algorithm, with_z: bool, top: impl Fn(&ModelDirectory, usize, &[usize], &[f32], usize) -> Answer) {
     for name in DIRECTORIES {
         let expected = Expected::read(&fixture(name));

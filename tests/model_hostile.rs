@@ -1,5 +1,5 @@
-//! Untrusted model files: nothing in them is ever run, nothing makes the readers panic, and nothing makes them allocate more than a bound
-//! that depends on the file's length alone.
+//! Untrusted model files: nothing in them is ever run, nothing makes the readers panic, and nothing makes them allocate
+//! more than a bound that depends on the file's length alone.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

@@ -1,5 +1,5 @@
-//! PyTorch reads what we write, and we read what PyTorch writes, in each of its formats. Needs a Python with torch; name it in
-//! `EDDYLINE_TORCH_PYTHON`, otherwise the test says SKIP.
+//! PyTorch reads what we write, and we read what PyTorch writes, in each of its formats. Needs a Python with torch;
+//! name it in `EDDYLINE_TORCH_PYTHON`, otherwise the test says SKIP.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

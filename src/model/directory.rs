@@ -46,8 +46,8 @@ pub struct ModelDirectory {
     pub users: IdMap,
     /// Raw item id ↔ row of the table of items.
     pub items: IdMap,
-    /// BLAKE3, in hexadecimal, of the names, lengths and bytes of the files that decide results: `model_*.pt`, `user_map.json`,
-    /// `item_map.json`.
+    /// BLAKE3, in hexadecimal, of the names, lengths and bytes of the files that decide results: `model_*.pt`,
+    /// `user_map.json`, `item_map.json`.
     pub content_hash: String,
 }
 
@@ -70,11 +70,13 @@ impl ModelDirectory {
         Ok(ModelDirectory { algorithm, weights, users, items, content_hash })
     }
 
-    /// Writes a whole directory for `weights`, making it where it is missing, and gives what [`ModelDirectory::load`] would read from it.
+    /// Writes a whole directory for `weights`, making it where it is missing, and gives what [`ModelDirectory::load`]
+    /// would read from it.
     ///
-    /// The layers that decide nothing are written as zeros; the `.npy` files get the tables of `weights`. All files are written under other names first; then the
-    /// old `model_*.pt` goes, the others are renamed, and the new `model_*.pt` comes last. So a directory that has one
-    /// is whole, and a write that fails on the way leaves no half-written file under a real name.
+    /// The layers that decide nothing are written as zeros; the `.npy` files get the tables of `weights`. All files are
+    /// written under other names first; then the old `model_*.pt` goes, the others are renamed, and the new
+    /// `model_*.pt` comes last. So a directory that has one is whole, and a write that fails on the way leaves no
+    /// half-written file under a real name.
     pub fn save(dir: &Path, weights: Weights, users: IdMap, items: IdMap) -> Result<ModelDirectory, ModelError> {
         let algorithm = Algorithm::from(&weights.policy);
         let file = |name: &str, bytes| FileBytes { path: dir.join(name), name: name.to_owned(), bytes };

@@ -1,7 +1,8 @@
-//! From a state_dict to [`Weights`] and back: which layers an algorithm has, and that their shapes fit each other (contract, section 4).
+//! From a state_dict to [`Weights`] and back: which layers an algorithm has, and that their shapes fit each other
+//! (contract, section 4).
 //!
-//! d and the catalogue come from the item table, h and the length of the state from the first deciding layer, H from the
-//! length of the state; every other layer must then have the shape that follows, the unused ones too.
+//! d and the catalogue come from the item table, h and the length of the state from the first deciding layer, H from
+//! the length of the state; every other layer must then have the shape that follows, the unused ones too.
 
 mod layout;
 

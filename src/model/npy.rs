@@ -1,4 +1,5 @@
-//! Tables in NumPy's `.npy` format (versions 1 to 3): a magic string, a header that is the text of a Python dict, the raw array.
+//! Tables in NumPy's `.npy` format (versions 1 to 3): a magic string, a header that is the text of a Python dict, the
+//! raw array.
 //!
 //! Reads two-dimensional arrays of f4 or f8, of either byte order and either memory order; writes what NumPy itself
 //! writes for a C-ordered `<f4` array. The file's length must be exactly what its header promises, which is checked

@@ -1,13 +1,14 @@
-//! A reader of the part of Python's pickle format that a PyTorch `state_dict` uses. It builds plain data; it never runs anything.
+//! A reader of the part of Python's pickle format that a PyTorch `state_dict` uses. It builds plain data; it never runs
+//! anything.
 //!
 //! A pickle is a program for a small stack machine, and among its instructions are "look up this Python function" and
 //! "call it". This machine has no functions to call: it knows the few names of [`Global`], turns a call of them into
 //! data, and refuses every other name and instruction by its name. Protocols 2 to 5 are understood, which is what
 //! `torch.save` can write.
 //!
-//! Values live in one arena and refer to each other by index. So a nest of any depth costs no recursion when read or dropped, a
-//! list that holds itself is harmless, and a value that is used many times is stored once: memory is bounded by a
-//! constant times the length of the input.
+//! Values live in one arena and refer to each other by index. So a nest of any depth costs no recursion when read or
+//! dropped, a list that holds itself is harmless, and a value that is used many times is stored once: memory is bounded
+//! by a constant times the length of the input.
 
 mod machine;
 

@@ -1,9 +1,9 @@
 //! A PyTorch `state_dict`: named tensors of f32, read from and written to `.pt` files (contract, section 4).
 //!
-//! Both of PyTorch's containers are read: the zip archive of PyTorch ≥ 1.6 ([`zip_format`]) and the older chain of pickles
-//! followed by raw storages ([`legacy_format`]). In both, a pickle describes the tensors as strided views of storages
-//! ([`tensors`]); it is read as data, never run ([`super::pickle`]). Dicts in dicts become dotted keys, as BCQ's
-//! `generator.fc1.weight`.
+//! Both of PyTorch's containers are read: the zip archive of PyTorch ≥ 1.6 ([`zip_format`]) and the older chain of
+//! pickles followed by raw storages ([`legacy_format`]). In both, a pickle describes the tensors as strided views of
+//! storages ([`tensors`]); it is read as data, never run ([`super::pickle`]). Dicts in dicts become dotted keys, as
+//! BCQ's `generator.fc1.weight`.
 //!
 //! A file is untrusted. What it may make us allocate is bounded by [`EXPANSION_MAX`] times its own length, whatever
 //! its headers promise.
@@ -20,8 +20,8 @@ use super::{
 
 pub use writer::Nesting;
 
-/// A file may unfold to this many times its length: views that overlap, half precision, compression of real weights stay far below;
-/// a decompression bomb does not.
+/// A file may unfold to this many times its length: views that overlap, half precision, compression of real weights
+/// stay far below; a decompression bomb does not.
 pub const EXPANSION_MAX: u64 = 64;
 /// …plus this, so that tiny files of many zeros are not refused.
 const EXPANSION_BASE_BYTES: u64 = 1 << 20;

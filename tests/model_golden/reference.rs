@@ -1,4 +1,5 @@
-//! The forward passes of the contract, section 4, written down as plainly as possible in f64, and a full sort. Slow on purpose.
+//! The forward passes of the contract, section 4, written down as plainly as possible in f64, and a full sort. Slow on
+//! purpose.
 
 use eddyline::model::{
     directory::ModelDirectory,

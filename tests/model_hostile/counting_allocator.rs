@@ -18,8 +18,8 @@ fn count(bytes: isize) {
     PEAK_BYTES.set(PEAK_BYTES.get().max(live));
 }
 
-// SAFETY: every call is handed on unchanged to the system's allocator, which keeps the trait's promises; the counters are
-// thread-local cells without destructors or lazy initialisation, so counting neither allocates nor unwinds.
+// SAFETY: every call is handed on unchanged to the system's allocator, which keeps the trait's promises; the counters
+// are thread-local cells without destructors or lazy initialisation, so counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size().cast_signed());

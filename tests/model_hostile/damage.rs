@@ -40,8 +40,8 @@ fn a_file_cut_anywhere_is_refused() {
     }
 }
 
-/// A flipped bit gives an error or, where it hits what does not matter, the same tensors. The older format has no checksums, so
-/// there a flipped bit may also be another number.
+/// A flipped bit gives an error or, where it hits what does not matter, the same tensors. The older format has no
+/// checksums, so there a flipped bit may also be another number.
 #[test]
 fn flipped_bits_never_panic_and_checksums_catch_them() {
     let (zip, legacy, object) = files();

@@ -190,7 +190,7 @@ fn nests_and_knots_are_bounded() {
         ([b"\x80\x02N".to_vec(), vec![0x94; 300_000], b".".to_vec()].concat(), "the pickle's memo goes beyond 65536,"),
         ([b"\x80\x02", "Nq\x00".repeat(400_000).as_bytes()].concat(), "the pickle's stack goes beyond 65536,"),
         (
-            [b"\x80\x02".to_vec(), vec![0x80, 2].repeat(1 << 20)].concat(),
+            [b"\x80\x02".to_vec(), [0x80, 2].repeat(1 << 20)].concat(),
             "the pickle's length in bytes goes beyond 1048576,",
         ),
         (b"\x80\x02}q\x00X\x01\x00\x00\x00kh\x00s.".to_vec(), "the depth of dicts goes beyond 4,"),

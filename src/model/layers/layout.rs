@@ -79,8 +79,8 @@ pub(super) struct Layout {
     /// What the two tables' keys start with.
     tables: &'static str,
     pub(super) nesting: Nesting,
-    /// In the order of the reference's files; the deciding ones are in the order of [`Policy`]'s fields, and the first of
-    /// them is fed the state.
+    /// In the order of the reference's files; the deciding ones are in the order of [`Policy`]'s fields, and the first
+    /// of them is fed the state.
     pub(super) layers: &'static [Layer],
     /// What the first deciding layer is fed, in words.
     pub(super) first_inputs: &'static str,

@@ -375,8 +375,8 @@ impl<'a> Machine<'a> {
         self.push(node)
     }
 
-    /// Attributes of an object. PyTorch gives its OrderedDict one, `_metadata` (versions of the modules), which no weight
-    /// depends on: it is left out.
+    /// Attributes of an object. PyTorch gives its OrderedDict one, `_metadata` (versions of the modules), which no
+    /// weight depends on: it is left out.
     fn build(&mut self) -> Result<(), PickleError> {
         let state = self.pop()?;
         let object = self.top()?;

@@ -1,5 +1,6 @@
-//! The format of PyTorch before 1.6: five pickles (a magic number, a protocol version, facts about the machine, the object, the
-//! list of storage keys), then each storage of that list: an element count (i64, little-endian) and the raw elements.
+//! The format of PyTorch before 1.6: five pickles (a magic number, a protocol version, facts about the machine, the
+//! object, the list of storage keys), then each storage of that list: an element count (i64, little-endian) and the raw
+//! elements.
 
 use std::borrow::Cow;
 

@@ -30,7 +30,8 @@ impl Element {
         }
     }
 
-    /// Decodes a storage. An f64 beyond f32's range becomes infinite, which the caller's check for finite weights reports.
+    /// Decodes a storage. An f64 beyond f32's range becomes infinite, which the caller's check for finite weights
+    /// reports.
     fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Element::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
@@ -82,7 +83,8 @@ pub(super) struct View<'a> {
     strides: Vec<usize>,
 }
 
-/// Every tensor of a pickled dict (of dicts) of tensors, in order; together at most `limit_bytes` of f32 and of storages.
+/// Every tensor of a pickled dict (of dicts) of tensors, in order; together at most `limit_bytes` of f32 and of
+/// storages.
 pub(super) fn views<'a>(pickle: &Pickle<'a>, limit_bytes: u64) -> Result<Vec<View<'a>>, StateDictError> {
     let mut walk =
         Walk { pickle, views: vec![], keys: HashSet::new(), visited: 0, bytes_left: limit_bytes, limit_bytes };
@@ -251,7 +253,8 @@ impl<'a> Walk<'_, 'a> {
         Ok(view)
     }
 
-    /// `('storage', torch.FloatStorage, '0', 'cpu' or 'cuda:0', element count)`, in the older format followed by `None`.
+    /// `('storage', torch.FloatStorage, '0', 'cpu' or 'cuda:0', element count)`, in the older format followed by
+    /// `None`.
     fn storage(&self, id: NodeId) -> Option<Storage<'a>> {
         let Node::Persistent(description) = *self.pickle.node(id) else { return None };
         let (tag, class, key, location, count) = match *self.tuple(description)? {

@@ -1,5 +1,5 @@
-//! Writes the zip format: the entries, their order and the pickle's instructions are those of `torch.save`, without what varies from
-//! run to run.
+//! Writes the zip format: the entries, their order and the pickle's instructions are those of `torch.save`, without
+//! what varies from run to run.
 
 use std::io::{Cursor, Write};
 
@@ -16,7 +16,8 @@ const ALIGNMENT: u16 = 64;
 pub enum Nesting {
     /// One dict; a key is used as it stands.
     Flat,
-    /// A dict of dicts: what comes before a key's first dot names the inner dict. Keys of one inner dict must follow each other.
+    /// A dict of dicts: what comes before a key's first dot names the inner dict. Keys of one inner dict must follow
+    /// each other.
     ByFirstDot,
 }
 

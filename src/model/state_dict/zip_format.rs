@@ -1,4 +1,5 @@
-//! The format of PyTorch ≥ 1.6: a zip archive with a folder that holds `data.pkl`, `byteorder`, and a storage in each `data/KEY`.
+//! The format of PyTorch ≥ 1.6: a zip archive with a folder that holds `data.pkl`, `byteorder`, and a storage in each
+//! `data/KEY`.
 //!
 //! torch.save stores entries uncompressed; compressed ones are read too, for files that were packed again.
 
