@@ -194,8 +194,7 @@ impl EmbeddedStore {
             return Ok(());
         }
         self.commit()?;
-        // From now on a commit waits for the disk.
-        self.connection.pragma_update(None, "synchronous", "FULL").map_err(self.error())?;
+        open::prepare_finish(&self.connection).map_err(self.error())?;
         self.begin()?;
         self.generation.create_indexes(&self.connection, self.number).map_err(self.error())?;
         if end.frontier >= self.durable {
