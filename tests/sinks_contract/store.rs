@@ -70,6 +70,21 @@ fn stop_at(directory: &Path, replay: &Replay, cut: u64, frontier: Time) {
     Box::new(store).finish(&End { frontier, ..before.end() }).unwrap();
 }
 
+#[test]
+fn a_run_that_ends_before_an_unfinished_one_cannot_finish_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let replay = Replay::large(1);
+    let mut store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+    for batch in replay.batches(1) {
+        store.write(&batch).unwrap();
+    }
+    drop(store);
+    let store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+    let error = Box::new(store).finish(&End { frontier: 20, popular: None }).unwrap_err();
+    assert!(matches!(error, SinkError::Store(StoreError::EndedEarlier(_))), "{error}");
+    assert_eq!(meta(&read_only(directory.path()), "status"), "unfinished");
+}
+
 fn other(directory: &Path, choice: OtherPipeline) -> StoreOptions {
     let mut options = store_options(directory, 50);
     options.pipeline.fingerprint = "two".into();

@@ -68,6 +68,13 @@ pub enum StoreError {
     /// Another run has opened, purged or replaced the store since.
     #[error("stopped writing the store {}: another run has taken it over", .0.display())]
     TakenOver(PathBuf),
+    /// The run ended at a frontier that an unfinished run before it had passed.
+    #[error(
+        "the store {} stays unfinished: an earlier run had got further than this one; run without --until or to a later \
+         time, or with --purge",
+        .0.display()
+    )]
+    EndedEarlier(PathBuf),
     /// Anything else that SQLite reports.
     #[error("cannot write the store {}: {source}", .path.display())]
     Sqlite {

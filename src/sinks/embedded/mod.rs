@@ -188,25 +188,24 @@ impl EmbeddedStore {
         self.connection.execute_batch("COMMIT").map_err(self.error())
     }
 
+    /// A run that ended before an earlier, finished one changes nothing but the records that it may add.
     fn finish_store(mut self, end: &End) -> Result<(), StoreError> {
         if self.is_whole() {
             return Ok(());
         }
         self.commit()?;
-        // From now on a commit waits for the disk.
-        self.connection.pragma_update(None, "synchronous", "FULL").map_err(self.error())?;
+        open::prepare_finish(&self.connection).map_err(self.error())?;
         self.begin()?;
         self.generation.create_indexes(&self.connection, self.number).map_err(self.error())?;
-        // A run that ended before an earlier one did has nothing to say about the newest.
         if end.frontier >= self.durable {
             self.rows.write_popular_latest(&self.connection, end.popular.as_ref()).map_err(self.error())?;
             open::set_frontier(&self.connection, self.generation, end.frontier).map_err(self.error())?;
+        } else if !self.was_finished {
+            return Err(StoreError::EndedEarlier(self.path.clone()));
         }
-        if end.frontier >= self.durable || self.was_finished {
-            open::set_finished(&self.connection, self.generation).map_err(self.error())?;
-            if self.generation == Generation::Next {
-                schema::replace_current(&self.connection).map_err(self.error())?;
-            }
+        open::set_finished(&self.connection, self.generation).map_err(self.error())?;
+        if self.generation == Generation::Next {
+            schema::replace_current(&self.connection).map_err(self.error())?;
         }
         self.connection.execute_batch("COMMIT").map_err(self.error())?;
         open::checkpoint(&self.connection).map_err(self.error())

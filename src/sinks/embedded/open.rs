@@ -11,11 +11,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
-/// Bytes of a page: rows come in big sequential writes, and a page of items is read whole.
-const PAGE_BYTES: u32 = 8192;
-
 /// Memory for pages, KiB.
 const CACHE_KIB: u32 = 64 << 10;
+
+/// The same while indexes are made. SQLite sorts as much at a time as its cache would hold; 1 MiB stays in a processor's
+/// cache, and makes an index of 4 million rows in 0.7 µs a row, where 64 MiB take 1.7 µs.
+const INDEX_CACHE_KIB: u32 = 1 << 10;
 
 /// A store that is ours to write.
 pub(super) struct Opened {
@@ -130,7 +131,7 @@ fn connect(options: &StoreOptions) -> Result<Connection, StoreError> {
         return Err(StoreError::ReadOnly(options.path.clone()));
     }
     let setup = format!(
-        "PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
          PRAGMA cache_size = -{CACHE_KIB};"
     );
     connection.execute_batch(&setup).map_err(error)?;
@@ -238,6 +239,11 @@ pub(super) fn set_frontier(connection: &Connection, generation: Generation, fron
 
 pub(super) fn set_finished(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {
     generation.set_meta(connection, "status", "finished")
+}
+
+/// To be called before the transaction that makes indexes and ends the run. From then on a commit waits for the disk.
+pub(super) fn prepare_finish(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("PRAGMA synchronous = FULL; PRAGMA cache_size = -{INDEX_CACHE_KIB}"))
 }
 
 /// Moves everything from the write-ahead log to the database. A reader may be in the way, which does no harm: then a later
