@@ -12,7 +12,7 @@ const WEEK: Time = 7 * DAY;
 const FIRST_MONDAY: Time = 4 * DAY;
 
 /// Spans of fixed length that people think in.
-pub(super) const SPANS: [Time; 33] = [
+pub(super) const SPANS: [Time; 34] = [
     1,
     2,
     5,
@@ -42,6 +42,7 @@ pub(super) const SPANS: [Time; 33] = [
     12 * HOUR,
     DAY,
     2 * DAY,
+    3 * DAY,
     WEEK,
     2 * WEEK,
     4 * WEEK,
@@ -105,9 +106,11 @@ pub(super) fn span(length: Time) -> String {
     format!("{count}{name}")
 }
 
-/// At most about `count` ticks at round times within [first, last].
-pub(super) fn ticks(first: Time, last: Time, count: u64) -> Vec<Tick> {
-    let room = last.saturating_sub(first).div_ceil(count.max(1)).max(1);
+/// A handful of ticks at round times within [first, last].
+pub(super) fn ticks(first: Time, last: Time) -> Vec<Tick> {
+    let length = last.saturating_sub(first);
+    // Times of day with seconds need more room than dates.
+    let room = length.div_ceil(if length < 10 * MINUTE { 5 } else { 8 }).max(1);
     // Beyond two weeks, calendar months are rounder than any fixed span.
     match SPANS.into_iter().take_while(|span| *span <= 2 * WEEK).find(|span| *span >= room) {
         Some(step) if step < DAY => labelled(span_ticks(first, last, step), |time| (clock(time), Some(date(time)))),
@@ -206,21 +209,27 @@ mod tests {
     #[test]
     fn ticks_are_at_round_times() {
         assert_eq!(
-            shown(&ticks(NOV_25 + 10 * HOUR, NOV_25 + 40 * HOUR, 6)),
-            ["12:00/2017-11-25", "18:00", "00:00/2017-11-26", "06:00", "12:00"]
+            shown(&ticks(NOV_25 + 10 * HOUR, NOV_25 + 40 * HOUR)),
+            ["12:00/2017-11-25", "16:00", "20:00", "00:00/2017-11-26", "04:00", "08:00", "12:00", "16:00"]
         );
-        assert_eq!(shown(&ticks(NOV_25, NOV_25 + 9 * DAY, 6)), ["26 Nov/2017", "28 Nov", "30 Nov", "2 Dec", "4 Dec"]);
-        assert_eq!(shown(&ticks(NOV_25, NOV_25 + 90 * DAY, 4)), ["Dec/2017", "Jan/2018", "Feb"]);
-        assert_eq!(shown(&ticks(NOV_25, NOV_25 + 4000 * DAY, 4)), ["2020", "2025"]);
-        assert_eq!(shown(&ticks(0, 2500, 3)), ["00:00/1970-01-01", "00:00:01", "00:00:02"]);
+        assert_eq!(
+            shown(&ticks(NOV_25, NOV_25 + 15 * DAY)),
+            ["26 Nov/2017", "28 Nov", "30 Nov", "2 Dec", "4 Dec", "6 Dec", "8 Dec", "10 Dec"]
+        );
+        assert_eq!(shown(&ticks(NOV_25, NOV_25 + 140 * DAY)), ["Dec/2017", "Jan/2018", "Feb", "Mar", "Apr"]);
+        assert_eq!(shown(&ticks(NOV_25, NOV_25 + 8000 * DAY)), ["2020", "2025", "2030", "2035"]);
+        assert_eq!(
+            shown(&ticks(0, 2500)),
+            ["00:00/1970-01-01", "00:00:00.500", "00:00:01", "00:00:01.500", "00:00:02", "00:00:02.500"]
+        );
     }
 
     #[test]
     fn any_span_has_few_ticks() {
         for first in [0, 1, NOV_25, 253_000_000_000_000] {
             for exponent in 0..48 {
-                let found = ticks(first, first + (1 << exponent), 6).len();
-                assert!(found <= 7, "{first} + 2^{exponent}: {found}");
+                let found = ticks(first, first + (1 << exponent)).len();
+                assert!(found <= 9, "{first} + 2^{exponent}: {found}");
             }
         }
     }

@@ -160,7 +160,7 @@ fn findings(summary: &Summary) -> Vec<String> {
         .filter_map(|method| {
             let Estimate { value, low, high } = method.scores.all_events.hit_rate?;
             Some(format!(
-                "{} in {} (95 % interval {} to {})",
+                "{} in {} (95\u{a0}% interval {} to {})",
                 method.method,
                 percent(value),
                 percent(low),
@@ -179,7 +179,7 @@ fn findings(summary: &Summary) -> Vec<String> {
         let Estimate { value, low, high } = estimate;
         let points = |share: f64| fixed(share * 100.0, 2);
         Some(format!(
-            "By hit rate, {} {verdict} {}: the difference is {} percentage points (95 % interval {} to {}).",
+            "By hit rate, {} {verdict} {}: the difference is {} percentage points (95\u{a0}% interval {} to {}).",
             difference.method,
             difference.baseline,
             points(value),
@@ -191,5 +191,5 @@ fn findings(summary: &Summary) -> Vec<String> {
 }
 
 fn percent(share: f64) -> String {
-    format!("{} %", fixed(share * 100.0, 2))
+    format!("{}\u{a0}%", fixed(share * 100.0, 2))
 }

@@ -11,11 +11,11 @@ use dataflows::evaluation::{Evaluation, METHODS, Tally};
 use dataflows::event::Time;
 
 /// More points than this in a plot would blur.
-const POINTS_MAX: usize = 170;
+const POINTS_MAX: usize = 100;
 const HEIGHT: f64 = 340.0;
-const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 14.0, top: 30.0, bottom: 216.0 };
+const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 30.0, bottom: 216.0 };
 /// The bars of event counts.
-const COUNTS: Area = Area { left: 52.0, right: plot::WIDTH - 14.0, top: 250.0, bottom: 286.0 };
+const COUNTS: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 250.0, bottom: 286.0 };
 
 /// The tallies of a span of time.
 struct Point {
@@ -114,11 +114,11 @@ impl Series {
         plot::svg(markup, HEIGHT, &self.describe(metric), |markup| {
             plot::y_axis(markup, AREA, &ticks, metric.title);
             plot::line(markup, "base", (AREA.left, AREA.bottom), (AREA.right, AREA.bottom));
-            for method in (0..METHODS.len()).rev() {
+            for method in 0..METHODS.len() {
                 self.draw_method(markup, scale, AREA.upwards(&ticks), method, metric);
             }
             self.draw_counts(markup, scale);
-            let times = calendar::ticks(first, last, 6);
+            let times = calendar::ticks(first, last);
             plot::x_axis(markup, COUNTS, scale, &times, "event time, UTC");
             self.draw_tooltips(markup, scale, metric);
         });
@@ -142,7 +142,7 @@ impl Series {
 
     fn draw_counts(&self, markup: &mut Markup, x: Scale) {
         let most = self.points.iter().map(|point| point.methods[0].events).max().unwrap_or(0);
-        let ticks: Vec<Tick> = ends_only(round_ticks(0.0, most as f64, 1, count));
+        let ticks: Vec<Tick> = ends_only(round_ticks(0.0, most as f64, 2, count));
         plot::y_axis(markup, COUNTS, &ticks, "events");
         let y = COUNTS.upwards(&ticks);
         for point in &self.points {

@@ -3,12 +3,12 @@
 use super::figure;
 use super::markup::Markup;
 use super::plot::{self, Area};
-use super::scale::{Scale, Tick, decimal, percent, round_ticks};
+use super::scale::{Scale, Tick, decimal, round_ticks};
 use crate::evaluate::format::{fixed, grouped};
 use dataflows::evaluation::{METHODS, Tally};
 
 const HEIGHT: f64 = 280.0;
-const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 14.0, top: 30.0, bottom: 232.0 };
+const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 30.0, bottom: 232.0 };
 /// Longer lists are drawn as lines, since bars would become hairs.
 const BARS_MAX: usize = 12;
 
@@ -45,7 +45,7 @@ fn draw(
 ) {
     let n = shares[0].len();
     let most = shares.iter().flatten().copied().fold(0.0, f64::max);
-    let ticks = round_ticks(0.0, most, 4, if bars { percent } else { decimal });
+    let ticks = round_ticks(0.0, most, 4, decimal);
     let (x, y) = (Scale { domain: (0.5, n as f64 + 0.5), range: (AREA.left, AREA.right) }, AREA.upwards(&ticks));
     plot::svg(markup, HEIGHT, &describe(title, shares), |markup| {
         plot::y_axis(markup, AREA, &ticks, title);
@@ -75,7 +75,7 @@ fn draw_bars(markup: &mut Markup, x: Scale, y: Scale, shares: &[Vec<f64>; METHOD
 }
 
 fn draw_lines(markup: &mut Markup, x: Scale, y: Scale, shares: &[Vec<f64>; METHODS.len()]) {
-    for (method, shares) in shares.iter().enumerate().rev() {
+    for (method, shares) in shares.iter().enumerate() {
         let points: Vec<_> = (1..).zip(shares).map(|(k, share)| (x.at(f64::from(k)), y.at(*share))).collect();
         plot::polyline(markup, &format!("line {}", plot::method_class(method)), &points);
         if points.len() <= 2 * BARS_MAX {

@@ -7,7 +7,7 @@ use super::scale::{Scale, count, decimal, round_ticks};
 use crate::evaluate::format::{fixed, grouped};
 
 const HEIGHT: f64 = 280.0;
-const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 14.0, top: 30.0, bottom: 232.0 };
+const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 30.0, bottom: 232.0 };
 const SPANS_MAX: usize = 200;
 
 /// A stretch of the run, s, and its rate, events/s.

@@ -2,14 +2,17 @@
 
 use super::figure;
 use super::markup::Markup;
-use super::plot::{self, Area};
+use super::plot::{self, Anchor, Area};
 use super::scale::{Scale, Tick, count, decimal, round_ticks};
 use crate::evaluate::format::{counted, fixed, grouped, optional};
 use crate::evaluate::metrics::add;
 use dataflows::evaluation::{Evaluation, METHODS, Tally};
 
 const HEIGHT: f64 = 280.0;
-const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 14.0, top: 30.0, bottom: 232.0 };
+const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 30.0, bottom: 232.0 };
+
+/// More bars than this are too narrow for numbers above them.
+const LABELS_MAX: usize = 12;
 
 /// The users with 2^i ≤ events < 2^(i+1).
 #[derive(Clone, Default)]
@@ -58,6 +61,15 @@ fn draw_users(markup: &mut Markup, bins: &[Bin], x: Scale) {
             let (left, right) = (x.at(index as f64), x.at(index as f64 + 1.0));
             let area = Area { left, right: right - 1.0, top: y.at(bin.users as f64), bottom: AREA.bottom };
             plot::rect(markup, "count", area, &describe(index, bin));
+            if bins.len() <= LABELS_MAX && bin.users > 0 {
+                plot::text(
+                    markup,
+                    "value",
+                    ((left + right) / 2.0, area.top - 4.0),
+                    Anchor::Middle,
+                    count_label(bin.users),
+                );
+            }
         }
         plot::x_axis(markup, AREA, x, &edges(bins.len()), "events of the user, logarithmic");
     });
@@ -70,7 +82,7 @@ fn draw_hit_rates(markup: &mut Markup, bins: &[Bin], x: Scale) {
     let described: Vec<String> = bins.iter().enumerate().map(|(index, bin)| describe_rates(index, bin)).collect();
     plot::svg(markup, HEIGHT, &format!("Hit rate by number of events. {}.", described.join("; ")), |markup| {
         plot::y_axis(markup, AREA, &ticks, "share of events that hit");
-        for method in (0..METHODS.len()).rev() {
+        for method in 0..METHODS.len() {
             let rates = bins.iter().enumerate();
             let points: Vec<_> = rates
                 .filter_map(|(index, bin)| Some((x.at(index as f64 + 0.5), y.at(bin.hit_rate(method)?))))
@@ -90,6 +102,11 @@ fn draw_hit_rates(markup: &mut Markup, bins: &[Bin], x: Scale) {
 fn edges(bins: usize) -> Vec<Tick> {
     let step = bins / 12 + 1;
     (0..=bins).step_by(step).map(|power| Tick::new(power as f64, count((power as f64).exp2(), 1e9))).collect()
+}
+
+/// Short enough to stand above a bar.
+fn count_label(users: u64) -> String {
+    if users < 10_000 { grouped(users) } else { count(users as f64, users as f64 / 100.0) }
 }
 
 fn events_of(index: usize) -> String {
