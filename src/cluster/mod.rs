@@ -118,7 +118,11 @@ where
 mod tests {
     use super::*;
     use std::convert::Infallible;
-    use timely::dataflow::operators::{Inspect, ToStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use timely::container::CapacityContainerBuilder;
+    use timely::dataflow::operators::{Inspect, Probe, ToStream};
+    use timely::dataflow::{InputHandle, ProbeHandle};
 
     fn check(cluster: Cluster) -> String {
         match execute(&cluster, &Agreement::default(), |_| Ok::<_, Infallible>(())) {
@@ -165,6 +169,32 @@ mod tests {
             Ok(())
         });
         assert!(matches!(error, Err(ExecuteError::Work("disk full"))), "{error:?}");
+    }
+
+    #[test]
+    fn a_failed_workers_inputs_never_look_complete() {
+        let completed = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&completed);
+        let error = execute(&Cluster::local(2), &Agreement::default(), move |worker| {
+            let probe = ProbeHandle::new();
+            let mut input: InputHandle<u64, CapacityContainerBuilder<Vec<u64>>> = InputHandle::new();
+            worker.dataflow::<u64, _, _>(|scope| {
+                input.to_stream(scope).probe_with(&probe);
+            });
+            if worker.index() == 1 {
+                return Err("disk full");
+            }
+            input.close();
+            while !probe.done() {
+                worker.step_or_park(None);
+            }
+            seen.store(true, Ordering::Release);
+            Ok(())
+        });
+        assert!(matches!(error, Err(ExecuteError::Work("disk full"))), "{error:?}");
+        // Time enough for a wrong end to show; a right program passes however short it is.
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!completed.load(Ordering::Acquire));
     }
 
     #[test]

@@ -71,11 +71,11 @@ fn agreement(digest: &str) -> Agreement {
 /// Checks that the sockets at [i][j] and [j][i] are the two ends of one connection, with nothing in it.
 fn check_connected(processes: Vec<Process>) {
     let mut sockets: Vec<_> = processes.into_iter().map(|process| process.outcome().unwrap()).collect();
-    for i in 0..sockets.len() {
-        assert!(sockets[i][i].is_none());
-        for j in 0..sockets.len() {
-            if i != j {
-                sockets[i][j].as_mut().unwrap().write_all(&[i as u8, j as u8]).unwrap();
+    for (i, row) in sockets.iter_mut().enumerate() {
+        for (j, socket) in row.iter_mut().enumerate() {
+            assert_eq!(socket.is_none(), i == j);
+            if let Some(socket) = socket {
+                socket.write_all(&[i as u8, j as u8]).unwrap();
             }
         }
     }
