@@ -1,6 +1,7 @@
 //! Eddyline, the application: sources → time and ids → dataflows → model → sinks → serve.
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod digest;
 pub mod evaluate;
