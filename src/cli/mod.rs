@@ -8,7 +8,9 @@ mod cluster;
 mod completions;
 mod configuration;
 mod failure;
+mod generate;
 mod man;
+mod parse;
 mod replay;
 mod signals;
 mod stdout;
@@ -35,6 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(Box<replay::ReplayArgs>),
+    Generate(Box<generate::GenerateArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -81,6 +84,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let terminal = terminal(&global)?;
     match command {
         Command::Replay(args) => replay::run(*args, terminal),
+        Command::Generate(args) => generate::run(&args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
