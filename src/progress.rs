@@ -1,4 +1,4 @@
-//! How far a replay is: a bar on the terminal, nothing anywhere else.
+//! How far a command is: a bar on the terminal, nothing anywhere else.
 //!
 //! ```text
 //! ━━━━━━━━━━━━━╸───────────  54%  2.31M events/s  12.4M events  3 rejected  1,204 late  2017-11-26 08:13:20  ETA 5s
@@ -16,19 +16,19 @@ const RATE_SECONDS: f64 = 2.0;
 /// Resolution of the bar.
 const STEPS: u64 = 1_000;
 
-/// How far a replay is. All counts are of the whole run so far.
+/// How far a command is. All counts are of the whole run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// Bytes of input read, as they are on disk.
-    pub bytes: u64,
-    /// Bytes of all input; `None` if that is not known, as for standard input.
-    pub bytes_total: Option<u64>,
-    /// Events read, late ones among them.
+    /// What is done of `total`, in its unit: for a replay, bytes of input read, as they are on disk.
+    pub done: u64,
+    /// What there is to do; `None` if that is not known, as for standard input.
+    pub total: Option<u64>,
+    /// Events so far, late ones among them.
     pub events: u64,
-    /// Records rejected.
-    pub rejected: u64,
-    /// Late events.
-    pub late: u64,
+    /// Records rejected, if any could be.
+    pub rejected: Option<u64>,
+    /// Late events, if any could be.
+    pub late: Option<u64>,
     /// Up to where time has come.
     pub event_time: Option<Time>,
 }
@@ -94,12 +94,12 @@ impl Bar {
             return;
         }
         if self.shown.is_none() {
-            self.bar.set_style(style(update.bytes_total.is_some(), color));
+            self.bar.set_style(style(update.total.is_some(), color));
         }
         self.shown = Some(now);
         let elapsed = now - self.started;
         let rate = self.rate.observe(elapsed, update.events);
-        let done = update.bytes_total.map(|total| share(update.bytes, total));
+        let done = update.total.map(|total| share(update.done, total));
         if let Some(done) = done {
             self.bar.set_length(STEPS);
             self.bar.set_position((done * STEPS as f64) as u64);
@@ -149,8 +149,8 @@ fn line(update: &Update, rate: f64, done: Option<f64>, elapsed: Duration) -> Str
     parts.extend(done.map(|done| format!("{:3.0}%", (done * 100.0).floor())));
     parts.push(format!("{} events/s", short(rate)));
     parts.push(format!("{} events", short(update.events as f64)));
-    parts.push(format!("{} rejected", grouped(update.rejected)));
-    parts.push(format!("{} late", grouped(update.late)));
+    parts.extend(update.rejected.map(|rejected| format!("{} rejected", grouped(rejected))));
+    parts.extend(update.late.map(|late| format!("{} late", grouped(late))));
     parts.extend(update.event_time.and_then(date));
     parts.extend(done.and_then(|done| remaining(done, elapsed)).map(|left| format!("ETA {}", clock(left))));
     parts.join("  ")
@@ -215,11 +215,11 @@ mod tests {
     #[test]
     fn the_line_says_it_all() {
         let update = Update {
-            bytes: 540,
-            bytes_total: Some(1_000),
+            done: 540,
+            total: Some(1_000),
             events: 12_400_000,
-            rejected: 3,
-            late: 1_204,
+            rejected: Some(3),
+            late: Some(1_204),
             event_time: Some(1_511_684_000_000),
         };
         let shown = line(&update, 2_310_000.0, Some(0.54), Duration::from_secs(6));
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn unknown_lengths_have_no_share_and_no_end() {
         let shown = line(&Update::default(), 0.0, None, Duration::from_secs(1));
-        assert_eq!(shown, "0 events/s  0 events  0 rejected  0 late");
+        assert_eq!(shown, "0 events/s  0 events");
         assert_eq!(remaining(0.0, Duration::from_secs(1)), None);
         assert_eq!(remaining(0.0, Duration::ZERO), None);
         assert_eq!(share(0, 0), 1.0);

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 4] = ["replay", "check", "completions", "man"];
+const COMMANDS: [&str; 5] = ["replay", "generate", "check", "completions", "man"];
 
 /// Eddyline, without anything of this process's environment that it listens to.
 fn eddyline(arguments: &[&str]) -> Command {
@@ -272,7 +272,7 @@ fn what_check_shows_is_a_configuration_file() {
     let dir = files(&[("all.toml", stdout(&shown))]);
     let again = run(&["check", "-c", &within(&dir, "all.toml")]);
     assert!(again.status.success(), "{}", stderr(&again));
-    assert_eq!(stdout(&again), "configuration is right\n");
+    assert_eq!(stdout(&again), "configuration: right\n");
 }
 
 #[test]
@@ -293,14 +293,14 @@ fn check_looks_at_models_inputs_and_stores() {
     let dir = files(&[("log.csv", "1,100,pv,0\n")]);
     let place = dir.path().to_str().unwrap().to_owned();
     for (arguments, expected) in [
-        (vec!["check", "--model-dir", &place], ": can't open model_ddpg.pt: No such file or directory (os error 2)"),
+        (vec!["check", "--model-dir", &place], "model_ddpg.pt"),
         (vec!["check", &place], ": is a directory; name the files in it"),
         (vec!["check", "--store", &place], ": is a directory; name a file in it"),
         (vec!["check", "--store", "/nowhere/results.db"], ": there is no directory /nowhere: No such file"),
     ] {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(stdout(&output), "configuration is right\n");
+        assert_eq!(stdout(&output), "configuration: right\n");
         assert!(stderr(&output).starts_with("error: ") && stderr(&output).lines().count() == 1, "{}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
@@ -317,6 +317,54 @@ fn presets_are_right() {
         let output = run(&["check", "-c", path.to_str().unwrap()]);
         assert!(output.status.success(), "{preset}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn generate_writes_a_log_and_a_model_that_check_accepts() {
+    let dir = tempfile::tempdir().unwrap();
+    let [log, again, model] = ["log.csv", "again.csv", "model"].map(|name| within(&dir, name));
+    let size = ["--events", "2k", "--users", "50", "--items", "40", "--seed", "7"];
+    let with = |arguments: &[&str]| run(&[&["generate"], &size[..], arguments].concat());
+    let output = with(&[&log, "--model-dir", &model, "--model-history", "5", "-q"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!((stdout(&output), stderr(&output)), ("", ""));
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 2_000);
+    assert!(with(&[&again]).status.success());
+    assert_eq!(fs::read(&log).unwrap(), fs::read(&again).unwrap());
+    assert_eq!(with(&["-"]).stdout, fs::read(&log).unwrap());
+    let checked = run(&["check", &log, "--model-dir", &model]);
+    assert!(stdout(&checked).contains("a ddpg policy of 50 users and 40 items"), "{}", stderr(&checked));
+    let wrong = run(&["check", "--model-dir", &model, "--set", "recent.length=6"]);
+    assert_eq!(wrong.status.code(), Some(78));
+    assert!(stderr(&wrong).contains("recent.length = 6, but the model was trained with sequences of 5"));
+}
+
+#[test]
+fn generate_names_its_flags() {
+    for (arguments, expected) in [
+        (vec![], "the following required arguments were not provided: <FILE|--tianchi <DIR>>"),
+        (vec!["x", "--tianchi", "y"], "the argument '[FILE]' cannot be used with '--tianchi <DIR>'"),
+        (vec!["x", "--events", "0"], "--events must be from 1 to 1000000000000, not 0"),
+        (
+            vec!["x", "--events", "many"],
+            "invalid value 'many' for '--events <COUNT>': expected a whole number, such as 250, 500k, 10M or 1G",
+        ),
+        (vec!["x", "--late", "1.5"], "--late must be from 0 to 1, not 1.5"),
+        (vec!["x", "--late-by", "2d"], "--late-by must be from 0 to 86400000 ms, not 172800000"),
+        (vec!["x", "--cart", "0.8", "--favourite", "0.5"], "--cart + --favourite must be from 0 to 1, not 1.3"),
+        (vec!["x", "--model-dir", "m", "--model-dim", "6"], "--model-dim must be from 8 to 256, not 6"),
+        (vec!["x", "--model-dir", "m", "--model-history", "0"], "--model-history must be from 1 to 100, not 0"),
+        (vec!["-", "--partitions", "2"], "several partitions need a file name to be numbered"),
+        (
+            vec!["x", "--gap", "soon"],
+            "invalid value 'soon' for '--gap <DURATION>': not a whole number with a unit (ms, s, m, h or d), such as 10s, \
+             or over 36500d",
+        ),
+    ] {
+        assert_eq!(usage_error(&[vec!["generate"], arguments].concat()), expected);
+    }
+    let error = one_error(&run(&["generate", "/nowhere/log.csv", "--events", "10"]), 1);
+    assert!(error.contains("/nowhere/log.csv") && error.contains("No such file or directory"), "{error}");
 }
 
 #[test]

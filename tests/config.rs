@@ -58,7 +58,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.popular.top, 10);
     assert_eq!(config.popular.weights, [1, 1, 1, 1]);
     assert_eq!(config.recent.length, None);
-    assert_eq!(config.recent.length_with(None).unwrap(), 10);
+    assert_eq!(config.sequence_length(None).unwrap(), 10);
     assert!(!config.recent.arrange);
     assert_eq!(config.recommend.n, 8);
     assert_eq!(config.recommend.min_history, 1);
@@ -425,13 +425,17 @@ fn the_fingerprint_tells_results_apart_and_nothing_else() {
 
 #[test]
 fn a_models_history_sets_the_length_and_must_agree_with_it() {
-    let auto = Config::default().recent;
-    assert_eq!(auto.length_with(Some(5)).unwrap(), 5);
-    let set = loaded(&sets(&[("recent.length", "7")])).recent;
-    assert_eq!(set.length_with(None).unwrap(), 7);
-    assert_eq!(set.length_with(Some(7)).unwrap(), 7);
-    let message = set.length_with(Some(10)).unwrap_err().to_string();
+    let auto = Config::default();
+    assert_eq!(auto.sequence_length(Some(5)).unwrap(), 5);
+    let set = loaded(&sets(&[("recent.length", "7")]));
+    assert_eq!(set.sequence_length(None).unwrap(), 7);
+    assert_eq!(set.sequence_length(Some(7)).unwrap(), 7);
+    let message = set.sequence_length(Some(10)).unwrap_err().to_string();
     assert!(message.starts_with("recent.length = 7, but the model was trained with sequences of 10"), "{message}");
+    let late = loaded(&sets(&[("recommend.min_history", "11"), ("model.dir", "model")]));
+    assert_eq!(late.sequence_length(Some(11)).unwrap(), 11);
+    let message = late.sequence_length(Some(10)).unwrap_err().to_string();
+    assert!(message.starts_with("recommend.min_history = 11 is more than a sequence can have (10)"), "{message}");
 }
 
 proptest! {

@@ -1,9 +1,11 @@
 //! `eddyline check`: says what a run would stumble over, all of it at once.
 
 use super::configuration::ConfigArgs;
-use super::failure::{Told, report};
+use super::failure::{Told, message, report};
 use super::stdout;
-use crate::config::{Config, ModelSection};
+use crate::config::{self, Config, ConfigError};
+use crate::model::algorithm::Algorithm;
+use crate::model::directory::ModelDirectory;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs::File;
@@ -28,25 +30,24 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<()> {
-    let mut findings = Findings { show: !args.show, failed: false };
+    let mut findings = Findings { show: !args.show, worst: None };
     match Config::load(&args.config.layers()?) {
         Err(errors) => {
             errors.0.iter().for_each(|error| report(&error.to_string()));
-            inputs_and_store(args, &mut findings)?;
-            return Err(Told::Configuration.into());
+            findings.worst = Some(Told::Configuration);
         }
         Ok(loaded) => {
             if args.show {
                 stdout::write(loaded.to_toml().as_bytes())?;
             }
-            findings.add("configuration", Ok("is right".into()))?;
+            findings.add("configuration", Ok("right".into()))?;
             if let Some(dir) = &loaded.config.model.dir {
-                findings.add(&format!("model {}", dir.display()), model(&loaded.config.model, dir))?;
+                findings.add("model", model(&loaded.config, dir))?;
             }
         }
     }
     inputs_and_store(args, &mut findings)?;
-    if findings.failed { Err(Told::Failed.into()) } else { Ok(()) }
+    findings.worst.map_or(Ok(()), |told| Err(told.into()))
 }
 
 fn inputs_and_store(args: &CheckArgs, findings: &mut Findings) -> Result<()> {
@@ -63,40 +64,47 @@ fn inputs_and_store(args: &CheckArgs, findings: &mut Findings) -> Result<()> {
 struct Findings {
     /// Whether to print what is in order.
     show: bool,
-    failed: bool,
+    worst: Option<Told>,
 }
 
 impl Findings {
     fn add(&mut self, what: &str, finding: Result<String>) -> Result<()> {
         match finding {
-            Ok(note) if self.show => stdout::write(format!("{what} {note}\n").as_bytes()),
+            Ok(note) if self.show => stdout::write(format!("{what}: {note}\n").as_bytes()),
             Ok(_) => Ok(()),
             Err(error) => {
-                self.failed = true;
-                report(&format!("{what}: {error:#}"));
+                let is_configuration = self.worst == Some(Told::Configuration) || error.is::<ConfigError>();
+                self.worst = Some(if is_configuration { Told::Configuration } else { Told::Failed });
+                report(&format!("{what}: {}", message(&error)));
                 Ok(())
             }
         }
     }
 }
 
-/// The call boundary of the model's room: it looks for the files, and does not read them yet.
-fn model(section: &ModelSection, dir: &Path) -> Result<String> {
-    let policy = format!("model_{}.pt", section.algorithm);
-    for name in [policy.as_str(), "user_map.json", "item_map.json"] {
-        File::open(dir.join(name)).with_context(|| format!("can't open {name}"))?;
+fn algorithm(configured: config::Algorithm) -> Algorithm {
+    match configured {
+        config::Algorithm::Reinforce => Algorithm::Reinforce,
+        config::Algorithm::Ddpg => Algorithm::Ddpg,
+        config::Algorithm::Bcq => Algorithm::Bcq,
     }
-    Ok(format!("has {policy} and its maps"))
+}
+
+fn model(config: &Config, dir: &Path) -> Result<String> {
+    let model = ModelDirectory::load(dir, algorithm(config.model.algorithm))?;
+    config.sequence_length(Some(model.weights.history))?;
+    let (users, items) = (model.users.len(), model.items.len());
+    Ok(format!("{}, a {} policy of {users} users and {items} items", dir.display(), model.algorithm))
 }
 
 /// The call boundary of the sources' room: it opens the file, and does not parse it yet.
 fn input(path: &Path) -> Result<String> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
+    let metadata = path.metadata()?;
     if metadata.is_dir() {
         bail!("is a directory; name the files in it");
     }
-    if metadata.is_file() && file.read(&mut [0])? == 0 {
+    // Opening a pipe would wait for its writer.
+    if metadata.is_file() && File::open(path)?.read(&mut [0])? == 0 {
         bail!("is empty");
     }
     Ok("can be read".into())
@@ -116,5 +124,5 @@ fn store(path: &Path) -> Result<String> {
     if !metadata.is_dir() || metadata.permissions().readonly() {
         bail!("can't make a file in {}", parent.display());
     }
-    Ok("is new".into())
+    Ok("new".into())
 }

@@ -128,7 +128,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// The error and its causes; a cause that the error quotes is not repeated.
-fn message(error: &anyhow::Error) -> String {
+pub(super) fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if message.is_empty() {
@@ -203,6 +203,34 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(printable("a\nb\u{1b}[2Jc\td"), "a b\\u{1b}[2Jc\\td");
+    }
+
+    /// The hook and the guard are the process's own, so a child has the panic: this test again, with a variable set.
+    #[test]
+    fn a_panic_is_one_line_and_a_failure() {
+        const VARIABLE: &str = "TEST_PANICS";
+        if std::env::var_os(VARIABLE).is_some() {
+            install_panic_hook();
+            let code = guard(|| {
+                let worker = std::thread::spawn(|| panic!("two\nlines"));
+                worker.join().map_err(|_| anyhow!("a worker has panicked"))
+            });
+            std::process::exit(if code == ExitCode::from(FAILED) { 7 } else { 8 });
+        }
+        let child = std::process::Command::new(std::env::current_exe().expect("tests have a file"))
+            .args(["--exact", "cli::failure::tests::a_panic_is_one_line_and_a_failure", "--nocapture"])
+            .env(VARIABLE, "1")
+            .env("RUST_BACKTRACE", "1")
+            .env_remove("EDDYLINE_BACKTRACE")
+            .output()
+            .expect("it starts");
+        let told = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.code(), Some(7), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(
+            told.starts_with("error: internal error at src/cli/failure.rs:") && told.contains(": two lines; "),
+            "{told}"
+        );
     }
 
     #[test]

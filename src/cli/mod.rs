@@ -8,8 +8,10 @@ mod cluster;
 mod completions;
 mod configuration;
 mod failure;
+mod generate;
 mod man;
 mod outcome;
+mod parse;
 mod replay;
 mod signals;
 mod stdout;
@@ -37,6 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(Box<replay::ReplayArgs>),
+    Generate(Box<generate::GenerateArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -91,6 +94,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let terminal = terminal(&global)?;
     match command {
         Command::Replay(args) => replay::run(*args, terminal),
+        Command::Generate(args) => generate::run(&args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

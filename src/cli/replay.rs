@@ -3,7 +3,7 @@
 use super::cluster::ClusterArgs;
 use super::configuration::ConfigArgs;
 use super::failure::usage;
-use super::{Terminal, outcome, signals};
+use super::{Terminal, outcome, parse, signals};
 use crate::config::{ConfigError, ConfigErrors, Duration, Ids, Loaded};
 use crate::replay::{self, Dataflows, OtherPipeline, ReplayPlan};
 use anyhow::Result;
@@ -19,7 +19,7 @@ pub(super) struct ReplayArgs {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Stop when time has reached this: milliseconds since 1970, or a date such as 2017-12-03T00:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
     until: Option<Time>,
     /// Repeat the decisions of a live run
     #[arg(long, value_name = "FILE")]
@@ -145,12 +145,6 @@ impl ResultArgs {
     }
 }
 
-fn time(text: &str) -> Result<Time, String> {
-    let milliseconds = text.parse().ok();
-    let date = || text.parse::<jiff::Timestamp>().ok().and_then(|date| Time::try_from(date.as_millisecond()).ok());
-    milliseconds.or_else(date).ok_or_else(|| "expected milliseconds, or a date such as 2017-12-03T00:00:00Z".to_owned())
-}
-
 /// Time stops at ends of ticks only.
 fn is_frontier(until: Time, tick: Duration) -> Result<()> {
     let before = until - until % tick.ms();
@@ -175,16 +169,6 @@ fn ids_are_known(loaded: &Loaded, store: Option<&Path>) -> Result<(), ConfigErro
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_milliseconds_or_dates() {
-        assert_eq!(time("1511568000000"), Ok(1_511_568_000_000));
-        assert_eq!(time("2017-11-25T00:00:00Z"), Ok(1_511_568_000_000));
-        assert_eq!(time("2017-11-25T08:00:00+08:00"), Ok(1_511_568_000_000));
-        for wrong in ["", "-1", "yesterday", "2017-11-25", "1969-12-31T23:59:59Z"] {
-            assert!(time(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn time_stops_at_ends_of_ticks() {

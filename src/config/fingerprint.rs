@@ -13,7 +13,7 @@ impl Config {
     /// It does not depend on how a value was written ("60m" or "1h") or where it was set. It leaves out where things are
     /// (`model.dir`, whose content has a hash of its own, and `output.redis_prefix`), what only decides when a journal
     /// entry is made (`time.idle`), and what only costs memory (`recent.arrange`). `recent.length = "auto"` counts as
-    /// the length given here, which [`super::RecentSection::length_with`] finds.
+    /// the length given here, which [`Config::sequence_length`] finds.
     pub fn fingerprint(&self, recent_length: usize) -> String {
         blake3::hash(self.canonical(recent_length).to_string().as_bytes()).to_hex().to_string()
     }

@@ -90,28 +90,38 @@ impl Config {
         }
         if errors.is_empty() { Ok(Loaded { config, settings }) } else { Err(ConfigErrors(errors)) }
     }
+
+    /// The length of a sequence, next to a model whose history is `model_history`, if there is one (contract, sections 3
+    /// and 4).
+    ///
+    /// # Errors
+    /// If the configuration sets another length than the model has, or wants longer sequences than there can be.
+    pub fn sequence_length(&self, model_history: Option<usize>) -> Result<usize, ConfigError> {
+        let refuse = |message| Err(ConfigError::Inconsistent(message));
+        let length = match (self.recent.length, model_history) {
+            (Some(length), Some(history)) if length != history => {
+                return refuse(format!(
+                    "recent.length = {length}, but the model was trained with sequences of {history}; leave \
+                     recent.length at \"auto\", or set it to {history}"
+                ));
+            }
+            (length, history) => length.or(history).unwrap_or(consistency::LENGTH_DEFAULT),
+        };
+        if self.recommend.min_history > length {
+            let shortest = self.recommend.min_history;
+            return refuse(format!(
+                "recommend.min_history = {shortest} is more than a sequence can have ({length}), so nobody would get a \
+                 recommendation"
+            ));
+        }
+        Ok(length)
+    }
 }
 
 impl Default for Config {
     /// The configuration of `config/default.toml`.
     fn default() -> Config {
         Config::load(&Layers::default()).expect("the embedded defaults are right; a test reads them").config
-    }
-}
-
-impl RecentSection {
-    /// The length of a sequence next to a model whose history is `history` (contract, section 4).
-    ///
-    /// # Errors
-    /// If the configuration sets another length than the model has.
-    pub fn length_with(&self, history: Option<usize>) -> Result<usize, ConfigError> {
-        match (self.length, history) {
-            (Some(length), Some(history)) if length != history => Err(ConfigError::Inconsistent(format!(
-                "recent.length = {length}, but the model was trained with sequences of {history}; leave recent.length \
-                 at \"auto\", or set it to {history}"
-            ))),
-            (length, history) => Ok(length.or(history).unwrap_or(consistency::LENGTH_DEFAULT)),
-        }
     }
 }
 

@@ -57,7 +57,7 @@ pub struct PopularSection {
 /// Section 3 of the contract, *recent*.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RecentSection {
-    /// Length of a sequence, at least 1; `None` takes the model's, see [`RecentSection::length_with`].
+    /// Length of a sequence, at least 1; `None` takes the model's, see [`Config::sequence_length`].
     pub length: Option<usize>,
     /// Whether the sequences are also kept in an arrangement.
     pub arrange: bool,

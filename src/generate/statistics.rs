@@ -267,6 +267,10 @@ fn figures() {
         let seconds = start.elapsed().as_secs_f64();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-        eprintln!("{name}: {:.2} M events/s, {} MB, {peak}", options.events as f64 / seconds / 1e6, summary.bytes >> 20);
+        eprintln!(
+            "{name}: {:.2} M events/s, {} MB, {peak}",
+            options.events as f64 / seconds / 1e6,
+            summary.bytes >> 20
+        );
     }
 }
