@@ -72,8 +72,10 @@ pub(super) fn run(args: ReplayArgs, terminal: Terminal) -> Result<()> {
     let (json, report) = (args.results.json, args.results.report.clone());
     let style = terminal.style();
     let plan = plan(args, terminal)?;
-    let outcome = replay::run(&plan)?;
-    outcome::show(&plan, &outcome, json, report.as_deref(), style)
+    match replay::run(&plan)? {
+        Some(outcome) => outcome::show(&plan, &outcome, json, report.as_deref(), style),
+        None => Ok(()),
+    }
 }
 
 fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {

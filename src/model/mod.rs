@@ -9,6 +9,7 @@ pub mod maps;
 pub mod npy;
 pub mod philox;
 pub mod pickle;
+pub mod rank;
 pub mod scorer;
 pub mod state_dict;
 pub mod weights;

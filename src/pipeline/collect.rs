@@ -13,30 +13,32 @@ use dataflows::time::Window;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::Probe;
-use timely::dataflow::{ProbeHandle, Stream, StreamVec};
+use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
+
+/// The sinks' thread, until somebody takes it to finish or to drop it.
+pub type Sinks = Arc<Mutex<Option<SinkThread>>>;
 
 /// The way to the sinks, and what became of it.
 pub struct Sending {
-    /// The sinks.
-    pub thread: SinkThread,
-    /// What they said last; from then on nothing is sent.
-    pub error: Option<SinkError>,
+    sinks: Sinks,
+    error: Option<SinkError>,
 }
 
 impl Sending {
-    /// A way to `thread`.
-    pub fn new(thread: SinkThread) -> Sending {
-        Sending { thread, error: None }
+    /// A way to `sinks`.
+    pub fn new(sinks: Sinks) -> Sending {
+        Sending { sinks, error: None }
     }
 
     /// Waits while the sinks are behind: this worker, and by the source's flow control then all, wait with it.
     fn send(&mut self, batch: Batch) {
-        if self.error.is_none() {
-            self.error = self.thread.send(batch).err();
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (None, Some(thread)) = (&self.error, sinks.as_ref()) {
+            self.error = thread.send(batch).err();
         }
     }
 }
@@ -49,8 +51,7 @@ pub struct Collected {
     pub digests: Digests,
     /// Window ends that had a list.
     pub lists: u64,
-    /// The sinks, until somebody takes them.
-    pub sending: Option<Sending>,
+    sending: Option<Sending>,
     window: Window,
     /// As many as can end after the last event.
     newest: VecDeque<PopularList>,
@@ -61,6 +62,11 @@ impl Collected {
     pub fn new(window: Window, sending: Option<Sending>) -> Collected {
         let (report, digests) = (Report::default(), Digests::default());
         Collected { report, digests, lists: 0, sending, window, newest: VecDeque::new() }
+    }
+
+    /// What the sinks said when they failed, once.
+    pub fn sink_error(&mut self) -> Option<SinkError> {
+        self.sending.as_mut()?.error.take()
     }
 
     /// At the end of the input: the list of E* = (floor(L_max/slide)+1)·slide, the first after every event, if its window
@@ -90,15 +96,14 @@ struct Waiting {
     ticks: BTreeMap<Time, (Lists<SequenceKey>, Lists<RecommendationKey>)>,
 }
 
-/// Takes everything in on worker 0; `probe` then tells what has been taken.
+/// Takes everything in on worker 0. The stream carries nothing but its frontier, which tells what has been taken.
 pub(super) fn collect<'s>(
     reports: StreamVec<'s, Time, Report>,
     lists: StreamVec<'s, Time, PopularList>,
     rows: StreamVec<'s, Time, Rows>,
     until: Time,
     collected: &Rc<RefCell<Collected>>,
-    probe: &ProbeHandle<Time>,
-) {
+) -> StreamVec<'s, Time, ()> {
     let (scope, collected) = (reports.scope(), collected.clone());
     let first = scope.index() == 0;
     let mut builder = OperatorBuilder::new("collect".to_string(), scope);
@@ -133,7 +138,7 @@ pub(super) fn collect<'s>(
             }
         }
     });
-    done.probe_with(probe);
+    done
 }
 
 fn take_rows(rows: Rows, collected: &mut Collected, waiting: &mut Waiting) {

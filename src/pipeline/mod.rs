@@ -17,7 +17,7 @@ mod collect;
 mod report;
 mod rows;
 
-pub use collect::{Collected, Sending};
+pub use collect::{Collected, Sending, Sinks};
 pub use report::{Counts, Report};
 
 use crate::digest::Digest;
@@ -34,7 +34,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Map, ToStream};
-use timely::dataflow::operators::{Input, Inspect};
+use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
 
@@ -86,9 +86,11 @@ pub struct Pipeline {
     pub reports: InputHandle<Time, CapacityContainerBuilder<Vec<Report>>>,
     /// What has been put out.
     pub probe: ProbeHandle<Time>,
-    /// On worker 0, what there is to know of the whole run once the probe is done.
+    /// Whether everything is complete, the evaluation too, once it is done.
+    pub complete: ProbeHandle<Time>,
+    /// On worker 0, what there is to know of the whole run once `complete` is done.
     pub collected: Rc<RefCell<Collected>>,
-    /// On worker 0, the evaluation, if one was asked for and the probe is done.
+    /// On worker 0, the evaluation, if one was asked for and `complete` is done.
     pub evaluation: Rc<RefCell<Option<Evaluation>>>,
 }
 
@@ -102,7 +104,7 @@ pub fn build(
 ) -> Pipeline {
     let collected = Rc::new(RefCell::new(Collected::new(settings.popular.window, sending)));
     let evaluation = Rc::new(RefCell::new(None));
-    let (probe, sink) = (ProbeHandle::new(), evaluation.clone());
+    let (probe, complete, sink) = (ProbeHandle::new(), ProbeHandle::new(), evaluation.clone());
     let (events, reports) = worker.dataflow::<Time, _, _>(|scope| {
         let (events_handle, events) = scope.new_input::<Vec<Event>>();
         let (reports_handle, reports) = scope.new_input::<Vec<Report>>();
@@ -113,13 +115,14 @@ pub fn build(
         let recommended = recommendations(events.clone(), lists.clone(), settings, scorer);
         if let Some(options) = &settings.evaluate {
             evaluate(events, recommended.clone(), lists.clone(), options)
-                .inspect(move |done| *sink.borrow_mut() = Some(done.clone()));
+                .inspect(move |done| *sink.borrow_mut() = Some(done.clone()))
+                .probe_with(&complete);
         }
         let rows = rows::rows(recommended, settings.until, wants_rows);
-        collect::collect(reports, lists, rows, settings.until, &collected, &probe);
+        collect::collect(reports, lists, rows, settings.until, &collected).probe_with(&probe).probe_with(&complete);
         (events_handle, reports_handle)
     });
-    Pipeline { events, reports, probe, collected, evaluation }
+    Pipeline { events, reports, probe, complete, collected, evaluation }
 }
 
 fn recommendations<'s>(

@@ -38,6 +38,8 @@ impl Counts {
 pub struct Report {
     /// How many of what.
     pub counts: Counts,
+    /// Bytes read, as they are on disk.
+    pub bytes: u64,
     /// Digest of the late events.
     pub late: Digest,
     /// Digest of the rejected records.

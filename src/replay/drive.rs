@@ -1,7 +1,8 @@
 //! One worker's loop: read, fold, hand over, let the dataflow work; never too far ahead of what has been put out.
 
 use super::feed::{Feed, FeedError, Summary};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Collected, Pipeline, Report};
+use crate::sinks::SinkError;
 use dataflows::event::Time;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,8 +25,6 @@ const PARK: Duration = Duration::from_millis(1);
 /// How far the workers of this process have come: for progress, and for stopping.
 #[derive(Debug, Default)]
 pub struct Gauges {
-    /// Lines read.
-    pub lines: AtomicU64,
     /// Events accepted.
     pub accepted: AtomicU64,
     /// Late events.
@@ -40,12 +39,17 @@ pub struct Gauges {
     pub stop: Arc<AtomicBool>,
 }
 
-/// How a worker's loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Everything has been read and put out.
-    Complete,
-    /// Somebody wanted to stop.
+/// Why a worker did not come to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The log can't be read on.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// Results can't be written.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// Somebody wanted to stop, or another worker failed.
+    #[error("stopped before the end; no result was completed")]
     Stopped,
 }
 
@@ -81,56 +85,33 @@ impl Gossip {
     }
 }
 
-/// Reads the log to its end, or until somebody wants to stop.
-///
-/// After a stop, and after an error, the dataflows are dropped as they are: nothing more is put out.
+/// Reads the log to its end, and sees all results out.
 pub(super) fn drive(
     worker: &mut Worker,
-    feed: Result<Feed, FeedError>,
+    mut feed: Feed,
     mut pipeline: Pipeline,
     mut gossip: Gossip,
     gauges: &Gauges,
-) -> Result<Ended, FeedError> {
-    let mut feed = match feed {
-        Ok(feed) => feed,
-        Err(error) => {
-            gauges.stop.store(true, Ordering::Relaxed);
-            abandon(worker);
-            return Err(error);
-        }
-    };
+) -> Result<(), WorkError> {
     let mut in_flight: VecDeque<Time> = VecDeque::new();
     let mut summaries = Vec::new();
-    let outcome = loop {
-        if gauges.stop.load(Ordering::Relaxed) {
-            break Ok(Ended::Stopped);
-        }
+    loop {
+        check(&pipeline.collected, gauges)?;
         gossip.heard.borrow_mut().drain(..).for_each(|summary| feed.hear(summary));
-        let mut busy = false;
-        if in_flight.len() < IN_FLIGHT_MAX {
-            match feed.read(&mut summaries) {
-                Ok(read) => busy = read,
-                Err(error) => break Err(error),
-            }
-        }
+        let busy = in_flight.len() < IN_FLIGHT_MAX && feed.read(&mut summaries)?;
         gossip.tell(&mut summaries);
-        let given = feed.fold(&mut summaries, |events, report| {
-            note(gauges, &report);
+        feed.fold(&mut summaries, |events, report| {
+            gauges.note(&report);
             in_flight.push_back(*pipeline.events.time());
             pipeline.events.send_batch(events);
             pipeline.reports.send(report);
-        });
-        if let Err(error) = given {
-            break Err(error);
-        }
+        })?;
         gossip.tell(&mut summaries);
-        let Some(frontier) = feed.frontier() else { break Ok(Ended::Complete) };
+        let Some(frontier) = feed.frontier() else { break };
         if *pipeline.events.time() < frontier {
             pipeline.events.advance_to(frontier);
             pipeline.reports.advance_to(frontier);
-            if feed.index() == 0 {
-                gauges.frontier.store(frontier, Ordering::Relaxed);
-            }
+            gauges.frontier.fetch_max(frontier, Ordering::Relaxed);
         }
         if busy {
             worker.step();
@@ -140,30 +121,29 @@ pub(super) fn drive(
         while in_flight.front().is_some_and(|time| !pipeline.probe.less_than(time)) {
             in_flight.pop_front();
         }
-    };
-    let (probe, stopping) = (pipeline.probe.clone(), outcome.as_ref().is_ok_and(|ended| *ended == Ended::Complete));
-    drop((pipeline, gossip));
-    while stopping && !probe.done() {
-        if gauges.stop.load(Ordering::Relaxed) {
-            abandon(worker);
-            return Ok(Ended::Stopped);
-        }
+    }
+    let Pipeline { events, reports, complete, collected, .. } = pipeline;
+    drop((events, reports, gossip));
+    while !complete.done() {
+        check(&collected, gauges)?;
         worker.step_or_park(Some(PARK));
     }
-    if !stopping {
-        gauges.stop.store(true, Ordering::Relaxed);
-        abandon(worker);
+    check(&collected, gauges)
+}
+
+/// Whether there is a reason to stop.
+fn check(collected: &RefCell<Collected>, gauges: &Gauges) -> Result<(), WorkError> {
+    if gauges.stop.load(Ordering::Relaxed) {
+        return Err(WorkError::Stopped);
     }
-    outcome
+    collected.borrow_mut().sink_error().map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn abandon(worker: &mut Worker) {
-    worker.installed_dataflows().into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
-}
-
-fn note(gauges: &Gauges, report: &crate::pipeline::Report) {
-    gauges.lines.fetch_add(report.counts.lines, Ordering::Relaxed);
-    gauges.accepted.fetch_add(report.counts.accepted, Ordering::Relaxed);
-    gauges.late.fetch_add(report.counts.late, Ordering::Relaxed);
-    gauges.rejected.fetch_add(report.counts.rejected_all(), Ordering::Relaxed);
+impl Gauges {
+    fn note(&self, report: &Report) {
+        self.bytes.fetch_add(report.bytes, Ordering::Relaxed);
+        self.accepted.fetch_add(report.counts.accepted, Ordering::Relaxed);
+        self.late.fetch_add(report.counts.late, Ordering::Relaxed);
+        self.rejected.fetch_add(report.counts.rejected_all(), Ordering::Relaxed);
+    }
 }

@@ -21,11 +21,8 @@
 use crate::digest::{Digest, RowHasher};
 use crate::journal::Advances;
 use crate::pipeline::Report;
-use crate::sources::chunk::{ParsedChunk, Row};
-use crate::sources::csv::{parse, record_at};
-use crate::sources::error::SourceError;
-use crate::sources::files::{FileLog, Reading};
-use crate::sources::stream::Stream;
+use crate::sources::csv::record_at;
+use crate::sources::{FileLog, ParsedChunk, Reading, Row, SourceError, Stream, parse};
 use crate::sinks::{RejectReason, Rejected};
 use dataflows::event::{Event, Position, Time};
 use dataflows::time::{LatePolicy, PartitionClock, Steps};
@@ -80,7 +77,6 @@ pub(super) struct Feed {
     log: Arc<FileLog>,
     stamping: Stamping,
     partitions: Vec<Partition>,
-    index: u64,
     peers: u64,
     spare: Vec<Parsed>,
     hasher: RowHasher,
@@ -92,6 +88,8 @@ struct Parsed {
     chunk: ParsedChunk,
     /// Kept where rows may yet be rejected.
     text: Vec<u8>,
+    /// Bytes read, as they are on disk.
+    bytes: u64,
 }
 
 struct Partition {
@@ -105,6 +103,8 @@ struct Partition {
     summaries: BTreeMap<u64, Summary>,
     parsed: BTreeMap<u64, Parsed>,
     ours: Ours,
+    /// Of our stream, so far.
+    read_bytes: u64,
     ended: bool,
 }
 
@@ -119,7 +119,7 @@ enum Ours {
 }
 
 impl Feed {
-    /// Worker `index` of `peers`, in a process that has `local_streams` if streams that only one process can read are its.
+    /// Worker `index` of `peers`.
     pub(super) fn new(
         log: Arc<FileLog>,
         stamping: Stamping,
@@ -149,11 +149,12 @@ impl Feed {
                 summaries: BTreeMap::new(),
                 parsed: BTreeMap::new(),
                 ours,
+                read_bytes: 0,
                 ended: false,
             })
         };
         let partitions = (0..log.partitions().len()).map(partition).collect::<Result<_, FeedError>>()?;
-        Ok(Feed { log, stamping, partitions, index, peers, spare: Vec::new(), hasher: RowHasher::default() })
+        Ok(Feed { log, stamping, partitions, peers, spare: Vec::new(), hasher: RowHasher::default() })
     }
 
     /// Parses the next chunk of ours that there is room for, of the partition with the least watermark, so that
@@ -237,11 +238,6 @@ impl Feed {
         let open = self.partitions.iter().filter(|partition| !partition.ended);
         open.map(|partition| self.stamping.tick.frontier(partition.clock.watermark())).min()
     }
-
-    /// Which worker this is.
-    pub(super) fn index(&self) -> usize {
-        self.index as usize
-    }
 }
 
 fn stream_owner(log: &FileLog, at: usize, peers: u64) -> u64 {
@@ -280,6 +276,10 @@ impl Partition {
                 (text, chunk)
             }
             Ours::None => (None, 0),
+        };
+        parsed.bytes = match (&self.ours, text) {
+            (Ours::Stream { stream, .. }, _) => stream.read_bytes() - std::mem::replace(&mut self.read_bytes, stream.read_bytes()),
+            (_, text) => text.map_or(0, <[u8]>::len) as u64,
         };
         if let Some(text) = text {
             parse(format, text, chunk == 0, &mut parsed.chunk);
@@ -329,6 +329,7 @@ fn stamp(
         out.reject(line.line, line.reason, line.record, stamping, hasher, log)?;
     }
     out.report.counts.lines = parsed.chunk.lines;
+    out.report.bytes = parsed.bytes;
     partition.lines += parsed.chunk.lines;
     partition.advances.apply(partition.lines, &mut partition.clock);
     Ok((out.report, out.largest))

@@ -14,22 +14,25 @@ pub use crate::sinks::embedded::OtherPipeline;
 pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX};
 pub use summary::{Summary, Throughput};
 
+use crate::cluster::{self, ClusterError, ExecuteError};
+use crate::config::ConfigError;
 use crate::journal::{Journal, JournalError};
 use crate::model::error::ModelError;
 use crate::model::rank::PolicyScorer;
-use crate::pipeline::{self, Collected, Sending, Settings};
+use crate::pipeline::{self, Collected, Sending, Settings, Sinks};
 use crate::sinks::canonical::CanonicalFiles;
 use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOptions};
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{End, Rejected, Sink, SinkError};
-use crate::sources::error::{FormatError, SourceError};
-use crate::sources::files::FileLog;
+use crate::sources::{FileLog, FormatError, SourceError};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::Time;
 use dataflows::recommend::{NoModel, Scorer};
-use drive::{Ended, Gossip, drive};
+use drive::{Gossip, WorkError, drive};
 pub use feed::FeedError;
 use feed::{Feed, Stamping};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use timely::worker::Worker;
@@ -69,28 +72,34 @@ pub enum ReplayError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The sequence length and the model's do not agree.
-    #[error("recent.length is {length}, and the model takes histories of {history}: leave recent.length out, or set it to {history}")]
-    History {
-        /// As configured.
-        length: usize,
-        /// The model's.
-        history: usize,
+    /// The model does not go with the configuration.
+    #[error("{0}")]
+    Configuration(#[source] ConfigError),
+    /// The processes do not come together.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A file name can't be compared between processes.
+    #[error("cannot read the journal {}: {error}", path.display())]
+    Fingerprint {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
     },
-    /// `--until` is not the end of a tick.
-    #[error("--until {until} is not a multiple of time.tick ({tick} ms)")]
-    Until {
-        /// As given, ms.
-        until: Time,
-        /// The tick, ms.
-        tick: Time,
-    },
-    /// The workers could not be started.
-    #[error("cannot start the workers: {0}")]
-    Workers(String),
     /// Ctrl-C or SIGTERM.
-    #[error("stopped; no result was completed")]
+    #[error("stopped before the end; no result was completed")]
     Stopped,
+}
+
+impl From<ExecuteError<WorkError>> for ReplayError {
+    fn from(error: ExecuteError<WorkError>) -> ReplayError {
+        match error {
+            ExecuteError::Cluster(error) => ReplayError::Cluster(error),
+            ExecuteError::Work(WorkError::Feed(error)) => ReplayError::Feed(error),
+            ExecuteError::Work(WorkError::Sink(error)) => ReplayError::Sink(error),
+            ExecuteError::Work(WorkError::Stopped) => ReplayError::Stopped,
+        }
+    }
 }
 
 /// What a replay brings.
@@ -104,11 +113,11 @@ pub struct Outcome {
     pub throughput: Throughput,
 }
 
-/// Replays a log.
+/// Replays a log. `None` in all processes but the first.
 ///
 /// # Errors
 /// Anything that keeps the results from being complete; then no output looks whole.
-pub fn run(plan: &ReplayPlan) -> Result<Outcome, ReplayError> {
+pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let started = Instant::now();
     let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
     let log = Arc::new(FileLog::open(&plan.files, &plan.source()?)?);
@@ -121,8 +130,8 @@ pub fn run(plan: &ReplayPlan) -> Result<Outcome, ReplayError> {
     let model_hash = model.as_ref().map(|model| model.content_hash());
     let sinks = open_sinks(plan, &log, &settings, model_hash.clone())?;
     let wants_rows = !sinks.is_empty();
-    let sending = match wants_rows {
-        true => Some(Sending::new(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?)),
+    let sinks = match wants_rows {
+        true => Some(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?),
         false => None,
     };
     let shared = Arc::new(Shared {
@@ -130,32 +139,23 @@ pub fn run(plan: &ReplayPlan) -> Result<Outcome, ReplayError> {
         journal,
         settings,
         stamping: plan.stamping(wants_rows),
-        sending: Mutex::new(sending),
+        sinks: Arc::new(Mutex::new(sinks)),
         gauges: gauges.clone(),
         wants_rows,
     });
-    let workers = shared.clone();
+    let (cluster, agreement) = (plan.cluster(), plan.agreement(&shared, model_hash.as_deref())?);
     let watch = Watch::start(plan, &log, gauges);
-    let guards = timely::execute(timely_config(plan.workers), move |worker| match &model {
-        Some(model) => work(worker, &workers, PolicyScorer::new(model.clone())),
-        None => work(worker, &workers, NoModel),
+    let for_workers = shared.clone();
+    let outcomes = cluster::execute(&cluster, &agreement, move |worker| match &model {
+        Some(model) => work(worker, &for_workers, PolicyScorer::new(model.clone())),
+        None => work(worker, &for_workers, NoModel),
     });
-    let mut outcomes = Vec::new();
-    for outcome in guards.map_err(ReplayError::Workers)?.join() {
-        outcomes.push(outcome.map_err(ReplayError::Workers)?);
-    }
-    let mut first = None;
-    for outcome in outcomes {
-        let done = outcome?;
-        first = first.or(done);
-    }
-    let done = first.ok_or(ReplayError::Stopped)?;
-    let (summary, evaluation) = finish(plan, &log, done, model_hash, started)?;
-    Ok(Outcome { summary, evaluation, throughput: watch.finish() })
-}
-
-fn timely_config(workers: usize) -> timely::Config {
-    if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) }
+    // Also after an error, so that what was begun is taken away before the process ends.
+    let sinks = shared.sinks.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let done = outcomes.map_err(ReplayError::from)?.into_iter().flatten().next();
+    let Some(done) = done else { return Ok(None) };
+    let (summary, evaluation) = finish(plan, &log, done, sinks, model_hash, started)?;
+    Ok(Some(Outcome { summary, evaluation, throughput: watch.finish() }))
 }
 
 /// What all workers of a process share.
@@ -164,8 +164,8 @@ struct Shared {
     journal: Journal,
     settings: Settings,
     stamping: Stamping,
-    /// For worker 0.
-    sending: Mutex<Option<Sending>>,
+    /// Worker 0 sends to them.
+    sinks: Sinks,
     gauges: Arc<Gauges>,
     wants_rows: bool,
 }
@@ -176,25 +176,27 @@ struct Done {
     evaluation: Option<Evaluation>,
 }
 
-/// One worker, from start to end. `None` from all but worker 0, and after a stop.
-fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, FeedError> {
+/// One worker, from start to end. `None` from all but worker 0.
+fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, WorkError> {
+    let done = complete(worker, shared, scorer);
+    if done.is_err() {
+        shared.gauges.stop.store(true, Ordering::Relaxed);
+    }
+    done
+}
+
+fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, WorkError> {
     let (index, peers) = (worker.index(), worker.peers());
     let gossip = Gossip::build(worker);
-    let sending = match index {
-        0 => shared.sending.lock().unwrap_or_else(PoisonError::into_inner).take(),
-        _ => None,
-    };
+    let sending = (shared.wants_rows && index == 0).then(|| Sending::new(shared.sinks.clone()));
     let pipeline = pipeline::build(worker, &shared.settings, scorer, sending, shared.wants_rows);
     let (collected, evaluation) = (pipeline.collected.clone(), pipeline.evaluation.clone());
     let advances = |partition| shared.journal.advances(partition);
-    let feed = Feed::new(shared.log.clone(), shared.stamping, &advances, index, peers);
-    let ended = drive(worker, feed, pipeline, gossip, &shared.gauges)?;
-    if index != 0 || ended == Ended::Stopped {
-        return Ok(None);
-    }
+    let feed = Feed::new(shared.log.clone(), shared.stamping, &advances, index, peers)?;
+    drive(worker, feed, pipeline, gossip, &shared.gauges)?;
     let collected = collected.replace(Collected::new(shared.settings.popular.window, None));
     let evaluation = evaluation.take();
-    Ok(Some(Done { collected, evaluation }))
+    Ok((index == 0).then_some(Done { collected, evaluation }))
 }
 
 fn open_sinks(
@@ -202,18 +204,18 @@ fn open_sinks(
     log: &FileLog,
     settings: &Settings,
     model: Option<String>,
-) -> Result<Vec<Box<dyn Sink>>, SinkError> {
+) -> Result<Vec<Box<dyn Sink>>, ReplayError> {
     let behaviors = &plan.config.behaviors.names;
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     if let Some(directory) = &plan.out {
-        sinks.push(Box::new(CanonicalFiles::create(directory, behaviors)?));
+        sinks.push(Box::new(CanonicalFiles::create(directory, behaviors).map_err(SinkError::from)?));
     }
     if let Some(path) = &plan.store {
         let options = StoreOptions {
             path: path.clone(),
             pipeline: StorePipeline {
-                fingerprint: plan.fingerprint(log, settings, model.as_deref()),
-                parts: plan.fingerprint_parts(log, settings, model.as_deref()),
+                fingerprint: plan.fingerprint(log, settings, model.as_deref())?,
+                parts: plan.fingerprint_parts(log, settings, model.as_deref())?,
             },
             log: log.id(),
             behaviors: behaviors.clone(),
@@ -224,7 +226,7 @@ fn open_sinks(
             commit_rows: StoreOptions::REPLAY_COMMIT_ROWS,
             lock_wait: StoreOptions::LOCK_WAIT,
         };
-        sinks.push(Box::new(EmbeddedStore::open(options)?));
+        sinks.push(Box::new(EmbeddedStore::open(options).map_err(SinkError::from)?));
     }
     Ok(sinks)
 }
@@ -234,6 +236,7 @@ fn finish(
     plan: &ReplayPlan,
     log: &FileLog,
     mut done: Done,
+    sinks: Option<SinkThread>,
     model: Option<String>,
     started: Instant,
 ) -> Result<(Summary, Option<Evaluation>), ReplayError> {
@@ -242,11 +245,8 @@ fn finish(
         return Err(strict(log, rejected));
     }
     let last = collected.last_list().cloned();
-    if let Some(sending) = collected.sending.take() {
-        if let Some(error) = sending.error {
-            return Err(error.into());
-        }
-        sending.thread.finish(End { frontier: plan.until.unwrap_or(Time::MAX), popular: last })?;
+    if let Some(sinks) = sinks {
+        sinks.finish(End { frontier: plan.until.unwrap_or(Time::MAX), popular: last })?;
     }
     collected.digests.late = collected.report.late;
     collected.digests.rejected = collected.report.rejected;

@@ -1,16 +1,16 @@
 //! What a replay is told, resolved: the configuration's sections mapped to the rooms that they configure.
 
-use super::ReplayError;
+use super::{ReplayError, Shared};
 use super::feed::Stamping;
+use crate::cluster::{Agreement, Cluster};
 use crate::config::{Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward, TimeUnit as TimeUnitWord};
 use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
 use crate::progress::Progress;
 use crate::sinks::embedded::OtherPipeline;
-use crate::sources::columns::Header;
-use crate::sources::files::{CHUNK_BYTES, FileLog, Options};
-use crate::sources::format::{Delimiter, Style, TimeUnit};
+use crate::sources::files::CHUNK_BYTES;
+use crate::sources::{Delimiter, FileLog, Header, Options, Style, TimeUnit};
 use dataflows::evaluate::Evaluate;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
@@ -20,9 +20,6 @@ use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-/// Sequences are this long where neither configuration nor model say (contract, section 3).
-const LENGTH_DEFAULT: usize = 10;
 
 /// About how much text all first chunks may have together.
 const FIRST_CHUNKS_BYTES: usize = 64 << 20;
@@ -125,6 +122,41 @@ impl ReplayPlan {
         }
     }
 
+    /// The processes, and this one's place among them.
+    pub(super) fn cluster(&self) -> Cluster {
+        match &self.processes {
+            None => Cluster::local(self.workers),
+            Some(Processes { index, addresses }) => Cluster {
+                workers: self.workers,
+                processes: addresses.len(),
+                index: *index,
+                addresses: addresses.clone(),
+                ..Cluster::default()
+            },
+        }
+    }
+
+    /// What all processes must have in common: input, and everything that changes results or operators.
+    pub(super) fn agreement(&self, shared: &Shared, model: Option<&str>) -> Result<Agreement, ReplayError> {
+        if self.processes.is_none() {
+            return Ok(Agreement::default());
+        }
+        let mut parts = Vec::new();
+        for at in 0..shared.log.partitions().len() {
+            // Standard input is process 0's alone.
+            if let Some(identity) = shared.log.content_identity(at)? {
+                parts.push((format!("input {}, file {at}", self.files[at].display()), identity.to_string()));
+            }
+        }
+        let digest = |value: &dyn std::fmt::Debug| blake3::hash(format!("{value:?}").as_bytes()).to_hex().to_string();
+        let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, model)?;
+        let own = [("configuration", "configuration"), ("model", "model"), ("journal", "journal")];
+        parts.extend(own.map(|(name, key)| (name.to_owned(), digest(&parts_of.get(key)))));
+        let flags = (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
+        parts.push(("flags".to_owned(), digest(&flags)));
+        Ok(Agreement { parts })
+    }
+
     /// Workers of all processes.
     pub(super) fn peers(&self) -> usize {
         self.workers * self.processes.as_ref().map_or(1, |processes| processes.addresses.len())
@@ -146,13 +178,7 @@ impl ReplayPlan {
         let Config { time, popular, recent, recommend, behaviors, .. } = &self.config;
         let tick = steps(time.tick.ms());
         let slide = steps(popular.slide.ms());
-        if let Some(until) = self.until.filter(|until| until % tick.length() != 0) {
-            return Err(ReplayError::Until { until, tick: tick.length() });
-        }
-        let length = match (recent.length, history) {
-            (Some(length), Some(history)) if length != history => return Err(ReplayError::History { length, history }),
-            (length, history) => length.or(history).unwrap_or(LENGTH_DEFAULT),
-        };
+        let length = self.config.sequence_length(history).map_err(ReplayError::Configuration)?;
         let rewards = match recommend.reward {
             Reward::Count => Vec::new(),
             Reward::Weighted => behaviors.rewards.clone(),
@@ -195,15 +221,18 @@ impl ReplayPlan {
     }
 
     /// Equal for two replays just if all their results are.
-    pub(super) fn fingerprint(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> String {
-        let parts = Value::Object(self.fingerprint_parts(log, settings, model));
-        blake3::hash(parts.to_string().as_bytes()).to_hex().to_string()
+    pub(super) fn fingerprint(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Result<String, ReplayError> {
+        let parts = Value::Object(self.fingerprint_parts(log, settings, model)?);
+        Ok(blake3::hash(parts.to_string().as_bytes()).to_hex().to_string())
     }
 
     /// What the fingerprint is made of.
-    pub(super) fn fingerprint_parts(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Map<String, Value> {
+    pub(super) fn fingerprint_parts(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Result<Map<String, Value>, ReplayError> {
         let Dataflows { popular, recent, recommend } = self.dataflows;
-        let journal = self.journal.as_ref().and_then(|path| std::fs::read(path).ok());
+        let journal = match &self.journal {
+            Some(path) => Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?),
+            None => None,
+        };
         let parts = json!({
             "log": log.id(),
             "configuration": self.config.fingerprint(settings.length),
@@ -212,10 +241,7 @@ impl ReplayPlan {
             "until": self.until,
             "dataflows": [popular, recent, recommend],
         });
-        match parts {
-            Value::Object(parts) => parts,
-            _ => Map::new(),
-        }
+        Ok(parts.as_object().cloned().unwrap_or_default())
     }
 }
 

@@ -80,11 +80,11 @@ impl Drop for Watch {
 fn update(gauges: &Gauges, bytes_total: Option<u64>) -> Update {
     let frontier = gauges.frontier.load(Relaxed);
     Update {
-        bytes: gauges.bytes.load(Relaxed),
-        bytes_total,
+        done: gauges.bytes.load(Relaxed),
+        total: bytes_total,
         events: gauges.accepted.load(Relaxed),
-        rejected: gauges.rejected.load(Relaxed),
-        late: gauges.late.load(Relaxed),
+        rejected: Some(gauges.rejected.load(Relaxed)),
+        late: Some(gauges.late.load(Relaxed)),
         event_time: (frontier > 0).then_some(frontier),
     }
 }
