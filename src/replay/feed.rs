@@ -212,6 +212,7 @@ impl Feed {
                 let chunk = partition.folded;
                 if let Some(parsed) = partition.parsed.remove(&chunk) {
                     partition.summaries.remove(&chunk);
+                    events.reserve(parsed.chunk.rows.len());
                     let lines = parsed.chunk.lines;
                     let stamped = stamp(partition, at, &parsed, &self.stamping, &self.log, &mut self.hasher, &mut events);
                     let (report, largest) = stamped?;
