@@ -108,3 +108,13 @@ fn a_name_that_ends_with_a_zero_byte_is_another() {
     let record = text[..text.len() - 1].to_vec();
     assert_eq!(read(&events(false), text), [Line::Rejected(RejectReason::Behavior, record)]);
 }
+
+#[test]
+fn a_row_is_utf8_in_the_columns_that_are_not_needed_too() {
+    let positions = Positions { user: 1, item: 2, behavior: None, time: 3 };
+    let format = Format::new(Style::default(), positions, false).expect("good positions");
+    let text = b"\xC3\xA9,1,2,3,x\n\xFF,1,2,3,x\nx,1,2,3,\xFF\nx,1,2,3,..................\n";
+    let rejected = |record: &[u8]| Line::Rejected(RejectReason::Encoding, record.to_vec());
+    let event = || Line::Event(1, 2, 0, 3000);
+    assert_eq!(read(&format, text), [event(), rejected(b"\xFF,1,2,3,x"), rejected(b"x,1,2,3,\xFF"), event()]);
+}

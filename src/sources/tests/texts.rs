@@ -6,7 +6,7 @@ use crate::sources::columns::Positions;
 use crate::sources::format::{Format, Style, TimeUnit};
 
 /// Pieces of text; `,` stands for the delimiter.
-const PIECES: [&[u8]; 64] = [
+const PIECES: [&[u8]; 66] = [
     b",",
     b",",
     b",",
@@ -35,6 +35,8 @@ const PIECES: [&[u8]; 64] = [
     b" 1 ,2\t, buy , 3 \n",
     b",,,",
     b"12345678,123456789,pv,1511544070000\n",
+    b"x\xC3\xA9,1,2,3,4\n",
+    b"\xFF,1,2,3,4\n",
     b"0",
     b"7",
     b"42",
@@ -95,6 +97,7 @@ pub(super) fn format_and_text(pieces: usize) -> impl Strategy<Value = (Format, V
         2 => Just(position(0, 1, None, 2)),
         1 => Just(position(4, 2, Some(3), 0)),
         1 => Just(position(1, 0, Some(3), 2)),
+        1 => Just(position(1, 2, None, 4)),
     ];
     let delimiter = prop_oneof![4 => Just(","), 1 => Just("\t"), 1 => Just(" "), 1 => Just(";")];
     let unit = prop_oneof![Just(TimeUnit::Seconds), Just(TimeUnit::Milliseconds)];
