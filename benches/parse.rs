@@ -3,11 +3,13 @@
 //! `cargo bench --bench parse [-- ROWS]` (10 million rows unless told otherwise). CPU time of this thread, median of
 //! five rounds, in which the candidates take turns; wall time where the system does not tell CPU time.
 
+#![expect(clippy::print_stdout, reason = "what a benchmark finds is what it prints")]
+
 use std::hint::black_box;
 use std::time::Instant;
 
 use eddyline::sources::files::CHUNK_BYTES;
-use eddyline::sources::{Columns, FileLog, Format, Options, ParsedChunk, Reading, Style, parse};
+use eddyline::sources::{Columns, Dialect, FileLog, Format, Options, ParsedChunk, Reading, parse};
 
 const ROUNDS: usize = 5;
 
@@ -91,7 +93,7 @@ fn thread_cpu_ns() -> Option<u64> {
 
 fn read_all(text: &[u8], columns: Columns) -> u64 {
     let Columns::Preset(positions) = columns else { unreachable!("only presets are measured") };
-    let format = Format::new(Style::default(), positions, false).expect("a preset");
+    let format = Format::new(Dialect::default(), positions, false).expect("a preset");
     let mut chunk = ParsedChunk::default();
     let (mut rows, mut start) = (0, 0);
     while start < text.len() {

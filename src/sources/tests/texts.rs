@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::sources::columns::Positions;
-use crate::sources::format::{Format, Style, TimeUnit};
+use crate::sources::format::{Dialect, Format, TimeUnit};
 
 /// Pieces of text; `,` stands for the delimiter.
 const PIECES: [&[u8]; 66] = [
@@ -104,8 +104,8 @@ pub(super) fn format_and_text(pieces: usize) -> impl Strategy<Value = (Format, V
     (positions, delimiter, unit, any::<bool>()).prop_flat_map(move |(positions, delimiter, time_unit, header)| {
         let behaviors = ["pv", "cart", "fav", "buy", "purchase"].map(str::to_owned).to_vec();
         let delimiter = delimiter.parse().expect("a good delimiter");
-        let style = Style { delimiter, time_unit, behaviors };
-        let format = Format::new(style, positions, header).expect("a good format");
+        let dialect = Dialect { delimiter, time_unit, behaviors };
+        let format = Format::new(dialect, positions, header).expect("a good format");
         (Just(format), text(pieces, delimiter.byte()))
     })
 }
