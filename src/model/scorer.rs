@@ -23,7 +23,7 @@ mod tests;
 pub use packed::PackedModel;
 pub use requests::{Ranked, RequestError, Requests, States};
 
-use super::kernels::{Matrix, Panel, Selection, Shadow, rescore, scan};
+use super::kernels::{Matrix, Panel, Selection, rescore, scan};
 use first_pass::FirstPass;
 use forward::Forward;
 use requests::Batch;

@@ -310,3 +310,141 @@ fn below(x: f64) -> f32 {
 fn above(x: f64) -> f32 {
     -below(-x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vnni::{Hits, Starts, USERS_MAX, search};
+    use super::super::{Instructions, scan::Table};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Values of very different magnitudes, subnormal ones and whole numbers among them.
+    fn value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            4 => -1.0f32..1.0,
+            2 => (-3i8..4).prop_map(f32::from),
+            1 => (-1.0f32..1.0, -45i32..18).prop_map(|(x, exponent)| x * 10f32.powi(exponent)),
+        ]
+    }
+
+    /// A table, its bias, and queries of the same depth.
+    #[derive(Debug)]
+    struct Case {
+        depth: usize,
+        rows: Vec<f32>,
+        bias: Option<Vec<f32>>,
+        queries: Vec<Vec<f32>>,
+    }
+
+    fn case() -> impl Strategy<Value = Case> {
+        (1usize..24, 1usize..150, any::<bool>(), 1..=USERS_MAX).prop_flat_map(|(depth, count, biased, users)| {
+            let rows = prop::collection::vec(value(), count * depth);
+            let bias = prop::collection::vec(value(), count).prop_map(move |bias| biased.then_some(bias));
+            let queries = prop::collection::vec(prop::collection::vec(value(), depth), users);
+            (rows, bias, queries).prop_map(move |(rows, bias, queries)| Case { depth, rows, bias, queries })
+        })
+    }
+
+    fn chain(table: Table<'_>, item: u32, query: &[f32]) -> f32 {
+        let bias = table.bias.map_or(0.0, |bias| bias[item as usize]);
+        table.row(item).iter().zip(query).fold(bias, |sum, (w, x)| w.mul_add(*x, sum))
+    }
+
+    /// What the kernel computes for a place, in plain Rust.
+    fn sum(shadow: &Shadow, place: usize, words: &[u32], start: f32, inverse: f32) -> i32 {
+        let start = if shadow.bias.is_empty() { start } else { shadow.bias[place].mul_add(inverse, start) };
+        let products = words.iter().enumerate().flat_map(|(quad, user)| {
+            let item = shadow.words[(place / GROUP * shadow.quads + quad) * GROUP + place % GROUP].to_le_bytes();
+            item.into_iter().zip(user.to_le_bytes()).map(|(item, user)| i32::from(item) * i32::from(user as i8))
+        });
+        products.fold(start.round_ties_even() as i32, |sum, product| sum + product)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// The heart of the first pass: every score lies within its bounds, and whatever the threshold, the sum of an item
+        /// that reaches it is not negative.
+        #[test]
+        fn scores_lie_within_their_bounds(case in case(), threshold in value()) {
+            let table = Table { rows: &case.rows, depth: case.depth, bias: case.bias.as_deref() };
+            let shadow = Shadow::new(table).expect("the rows are short");
+            for query in &case.queries {
+                let mut words = vec![0; shadow.quads()];
+                let Some(rounded) = ShadowQuery::new(query, &mut words) else { continue };
+                for tile in shadow.tiles() {
+                    let Some(bounds) = shadow.bounds(tile, &rounded) else { continue };
+                    for lower in [f32::NEG_INFINITY, threshold, 0.0] {
+                        let start = bounds.start(lower);
+                        let places = tile.groups().start * GROUP..tile.groups().end * GROUP;
+                        for (place, item) in places.filter_map(|place| Some((place, shadow.item(place)?))) {
+                            let score = chain(table, item, query);
+                            let Some(start) = start else {
+                                prop_assert!(score < lower);
+                                continue;
+                            };
+                            let sum = sum(&shadow, place, &words, start, bounds.inverse());
+                            prop_assert!(sum >= 0 || score < lower, "{score} was missed at {lower}");
+                            let (least, largest) = bounds.scores(sum, start);
+                            prop_assert!(least <= score && score <= largest, "{score} not in {least} … {largest}");
+                        }
+                    }
+                }
+            }
+        }
+
+        /// The kernel against its definition in plain Rust, for every number of users.
+        #[test]
+        fn the_kernel_finds_the_first_group_with_a_hit(case in case(), thresholds in prop::collection::vec(value(), USERS_MAX)) {
+            if !Instructions::Avx512Vnni.is_available() {
+                eprintln!("SKIP: this processor has no AVX-512 VNNI");
+                return Ok(());
+            }
+            let table = Table { rows: &case.rows, depth: case.depth, bias: case.bias.as_deref() };
+            let shadow = Shadow::new(table).expect("the rows are short");
+            let tile = &shadow.tiles()[0];
+            let (mut words, mut starts) = (vec![0; shadow.quads() * case.queries.len()], Starts::default());
+            for (user, query) in case.queries.iter().enumerate() {
+                let rounded = ShadowQuery::new(query, &mut words[user * shadow.quads()..][..shadow.quads()]);
+                let bounds = rounded.and_then(|rounded| shadow.bounds(tile, &rounded));
+                starts.inverse[user] = bounds.map_or(0.0, |bounds| bounds.inverse());
+                starts.start[user] = bounds.map_or(-1e8, |bounds| bounds.start(thresholds[user]).unwrap_or(bounds.closed()));
+            }
+            let expected = |group: usize, user: usize| -> Vec<i32> {
+                let words = &words[user * shadow.quads()..][..shadow.quads()];
+                let places = group * GROUP..(group + 1) * GROUP;
+                places.map(|place| sum(&shadow, place, words, starts.start[user], starts.inverse[user])).collect()
+            };
+            let users = 0..case.queries.len();
+            let is_hit = |group: &usize| users.clone().any(|user| expected(*group, user).iter().any(|&sum| sum >= 0));
+            let mut groups = tile.groups();
+            let mut hits = Hits::default();
+            loop {
+                let found = search(shadow.groups(), groups.clone(), &words, &starts, &mut hits);
+                prop_assert_eq!(found, groups.clone().find(is_hit));
+                let Some(group) = found else { break };
+                for user in users.clone() {
+                    let sums = expected(group, user);
+                    let mask = sums.iter().rev().fold(0u64, |mask, &sum| mask << 1 | u64::from(sum >= 0));
+                    prop_assert_eq!(hits.masks[user], mask);
+                    if mask != 0 {
+                        prop_assert_eq!(&hits.sums[user][..], &sums[..]);
+                    }
+                }
+                groups.start = group + 1;
+            }
+        }
+    }
+
+    #[test]
+    fn queries_without_bounds_are_told() {
+        let mut words = [0; 2];
+        for query in [[0.0; 5], [f32::NAN; 5], [1.0, 2.0, f32::INFINITY, 0.0, 0.0], [1e-38; 5]] {
+            assert!(ShadowQuery::new(&query, &mut words).is_none());
+        }
+        let rows = [1e20f32; 5];
+        let shadow = Shadow::new(Table { rows: &rows, depth: 5, bias: None }).expect("the row is short");
+        let huge = ShadowQuery::new(&[1e20; 5], &mut words).expect("it is finite");
+        assert!(shadow.bounds(&shadow.tiles()[0], &huge).is_none(), "a score of 5e40 overflows");
+    }
+}
