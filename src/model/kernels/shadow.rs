@@ -345,6 +345,21 @@ mod tests {
         })
     }
 
+    /// Rows and queries that eight bits hold exactly (17 bits times an integer up to 127), so that nothing is left to cover
+    /// the roundings of the chain but their own bound; and queries that are rows, whose scores are as large as norms allow.
+    fn exact_case() -> impl Strategy<Value = Case> {
+        (2usize..24, 1usize..40, 100_000u32..131_072).prop_flat_map(|(depth, count, scale)| {
+            let row = prop::collection::vec(-127i16..=127, depth).prop_map(move |mut row| {
+                row[0] = 127;
+                row.into_iter().map(|x| f32::from(x) * scale as f32).collect::<Vec<f32>>()
+            });
+            prop::collection::vec(row, count).prop_map(move |rows| {
+                let queries = rows.iter().take(USERS_MAX).cloned().collect();
+                Case { depth, rows: rows.concat(), bias: None, queries }
+            })
+        })
+    }
+
     fn chain(table: Table<'_>, item: u32, query: &[f32]) -> f32 {
         let bias = table.bias.map_or(0.0, |bias| bias[item as usize]);
         table.row(item).iter().zip(query).fold(bias, |sum, (w, x)| w.mul_add(*x, sum))
@@ -366,7 +381,7 @@ mod tests {
         /// The heart of the first pass: every score lies within its bounds, and whatever the threshold, the sum of an item
         /// that reaches it is not negative.
         #[test]
-        fn scores_lie_within_their_bounds(case in case(), threshold in value()) {
+        fn scores_lie_within_their_bounds(case in prop_oneof![case(), exact_case()], threshold in value()) {
             let table = Table { rows: &case.rows, depth: case.depth, bias: case.bias.as_deref() };
             let shadow = Shadow::new(table).expect("the rows are short");
             for query in &case.queries {
@@ -374,7 +389,7 @@ mod tests {
                 let Some(rounded) = ShadowQuery::new(query, &mut words) else { continue };
                 for tile in shadow.tiles() {
                     let Some(bounds) = shadow.bounds(tile, &rounded) else { continue };
-                    for lower in [f32::NEG_INFINITY, threshold, 0.0] {
+                    for lower in [f32::NEG_INFINITY, threshold, 0.0, chain(table, 0, query)] {
                         let start = bounds.start(lower);
                         let places = tile.groups().start * GROUP..tile.groups().end * GROUP;
                         for (place, item) in places.filter_map(|place| Some((place, shadow.item(place)?))) {
