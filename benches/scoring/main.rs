@@ -57,11 +57,11 @@ fn table(data: &Data, instructions: Instructions, peak: f64) {
     for batch in BATCHES {
         for threads in [1, 2] {
             let samples: Vec<Sample> = (0..7).map(|_| bench.sample(batch, threads)).collect();
-            let Summary { median, least, largest, cpu_median } = Summary::of(&samples);
+            let Summary { median, least, largest, cpu_mean } = Summary::of(&samples);
             let flop = 2.0 * data.count as f64 * data.head.depth() as f64;
             let share = 100.0 * flop / (median * 1e3) / (peak * threads as f64);
             println!(
-                "{:>9}  {:<16}  {:<10} {batch:>7} {threads:>8}   {median:>8.1} ({least:.1} … {largest:.1}) {cpu_median:>8.1} {share:>8.0} %",
+                "{:>9}  {:<16}  {:<10} {batch:>7} {threads:>8}   {median:>8.1} ({least:.1} … {largest:.1}) {cpu_mean:>8.1} {share:>8.0} %",
                 data.count,
                 data.head.name(),
                 format!("{instructions:?}"),
