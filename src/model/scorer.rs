@@ -13,6 +13,7 @@
 //!   that an activation overflows) ranks below everything. The padding item is not in the catalogue and never returned.
 //! - The matrix of requests × items is never in memory, and a warm [`Scorer`] allocates nothing.
 
+mod first_pass;
 mod forward;
 mod packed;
 mod requests;
@@ -22,7 +23,8 @@ mod tests;
 pub use packed::PackedModel;
 pub use requests::{Ranked, RequestError, Requests, States};
 
-use super::kernels::{Matrix, Panel, Selection, scan};
+use super::kernels::{Matrix, Panel, Selection, rescore, scan};
+use first_pass::FirstPass;
 use forward::Forward;
 use requests::Batch;
 use std::ops::Range;
@@ -38,14 +40,24 @@ const SELECTED_MAX: usize = 1 << 22;
 pub struct Scorer {
     model: Arc<PackedModel>,
     forward: Forward,
+    first_pass: FirstPass,
+    exact: ExactPass,
+}
+
+/// Scratch memory of the exact pass.
+#[derive(Debug, Default)]
+struct ExactPass {
     selection: Selection,
     panel: Panel,
+    /// The queries that the first pass gave up, and which they are.
+    left: Matrix,
+    left_queries: Vec<usize>,
 }
 
 impl Scorer {
     /// A scorer of `model` without any scratch memory yet.
     pub fn new(model: Arc<PackedModel>) -> Scorer {
-        Scorer { model, forward: Forward::default(), selection: Selection::default(), panel: Panel::default() }
+        Scorer { model, forward: Forward::default(), first_pass: FirstPass::default(), exact: ExactPass::default() }
     }
 
     /// The model it scores with.
@@ -102,12 +114,57 @@ impl Scorer {
 
     fn rank_chunk(&mut self, batch: Batch<'_>, requests: Range<usize>, k: usize, out: &mut Ranked) {
         let model = &*self.model;
-        let queries: &Matrix = self.forward.queries(model, batch, requests.clone());
-        self.selection.reset(requests.len(), k);
+        let queries = self.forward.queries(model, batch, requests.clone());
         let wanted = |query: usize, item: u32| !batch.excluded(requests.start + query).contains(&item);
-        scan(model.instructions(), model.table(), queries, &mut self.panel, &mut self.selection, wanted);
-        for query in 0..requests.len() {
-            out.push(self.selection.drain_sorted(query));
+        let Some(shadow) = model.shadow().filter(|_| FirstPass::helps(k, model.count())) else {
+            self.exact.run(model, queries, k, wanted);
+            (0..queries.rows()).for_each(|query| out.push(self.exact.selection.drain_sorted(query)));
+            return;
+        };
+        self.first_pass.run(shadow, queries, k, wanted);
+        self.exact.run_left(model, queries, self.first_pass.given_up(), k, wanted);
+        let mut left = 0;
+        for query in 0..queries.rows() {
+            if let Some(candidates) = self.first_pass.candidates(query) {
+                rescore(model.instructions(), model.table(), queries.row(query), candidates);
+                candidates.sort_unstable_by(|a, b| a.rank(*b));
+                out.push(&candidates[..k.min(candidates.len())]);
+            } else {
+                out.push(self.exact.selection.drain_sorted(left));
+                left += 1;
+            }
         }
+    }
+}
+
+impl ExactPass {
+    /// Selects the best `k` of all items that `wanted(query, item)` admits, for every query.
+    fn run(&mut self, model: &PackedModel, queries: &Matrix, k: usize, wanted: impl Fn(usize, u32) -> bool) {
+        self.selection.reset(queries.rows(), k);
+        scan(model.instructions(), model.table(), queries, &mut self.panel, &mut self.selection, wanted);
+    }
+
+    /// As [`Self::run`] for those queries that `left` names, in that order.
+    fn run_left(
+        &mut self,
+        model: &PackedModel,
+        queries: &Matrix,
+        left: impl Iterator<Item = usize>,
+        k: usize,
+        wanted: impl Fn(usize, u32) -> bool,
+    ) {
+        let mut rows = std::mem::take(&mut self.left_queries);
+        rows.clear();
+        rows.extend(left);
+        if !rows.is_empty() {
+            let mut matrix = std::mem::take(&mut self.left);
+            matrix.reshape(rows.len(), model.table().depth);
+            for (row, &query) in rows.iter().enumerate() {
+                matrix.row_mut(row).copy_from_slice(queries.row(query));
+            }
+            self.run(model, &matrix, k, |row, item| wanted(rows[row], item));
+            self.left = matrix;
+        }
+        self.left_queries = rows;
     }
 }

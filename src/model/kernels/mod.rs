@@ -26,7 +26,9 @@ pub(crate) use rescore::rescore;
 pub(crate) use scan::{Panel, Table, scan};
 pub(crate) use selection::{Entry, Selection};
 
+pub(crate) use shadow::{Bounds, Shadow, ShadowQuery, Tile};
 pub(crate) use tanh::tanh;
+pub(crate) use vnni::{GROUP, Hits, Starts, USERS_MAX, search};
 
 /// Which of the processor's instructions scoring uses. The choice changes the time, never a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,9 +17,13 @@ pub(crate) struct Table<'a> {
     pub(crate) bias: Option<&'a [f32]>,
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
     pub(crate) fn count(&self) -> usize {
         self.rows.len() / self.depth
+    }
+
+    pub(crate) fn row(&self, item: u32) -> &'a [f32] {
+        &self.rows[item as usize * self.depth..][..self.depth]
     }
 }
 

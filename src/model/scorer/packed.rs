@@ -1,6 +1,6 @@
 //! A model's weights as the kernels want them.
 
-use crate::model::kernels::{Instructions, Panels, Table};
+use crate::model::kernels::{Instructions, Panels, Shadow, Table};
 use crate::model::weights::{Embedding, Policy, Weights};
 
 /// A model ready to score: immutable, shared by all scorers.
@@ -12,6 +12,8 @@ pub struct PackedModel {
     items: Embedding,
     layers: Layers,
     history: usize,
+    /// For the int8 pass, where the processor has the instructions for it.
+    shadow: Option<Shadow>,
 }
 
 /// The deciding layers.
@@ -52,7 +54,12 @@ impl PackedModel {
                 perturbator: perturbator.each_ref().map(Panels::new),
             },
         };
-        PackedModel { instructions, seed, users: weights.users, items: weights.items, layers, history: weights.history }
+        let Weights { users, items, history, .. } = weights;
+        let mut model = PackedModel { instructions, seed, users, items, layers, history, shadow: None };
+        if instructions == Instructions::Avx512Vnni {
+            model.shadow = Shadow::new(model.table());
+        }
+        model
     }
 
     /// Number of items that can be recommended; also the padding index.
@@ -99,6 +106,10 @@ impl PackedModel {
 
     pub(super) fn item(&self, index: u32) -> &[f32] {
         &self.items.data[index as usize * self.items.dim..][..self.items.dim]
+    }
+
+    pub(super) fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
     }
 
     /// The items that can be recommended, as queries are scored against them.
