@@ -145,10 +145,14 @@ fn the_model_beats_the_popular_list() {
 fn figures() {
     let sample = Options { events: 36_000, users: 3_000, items: 1_500, ..Options::default() };
     let default = Options::default();
-    let large = Options { items: 200_000, users: 500_000, events: 2_000_000, item_exponent: 1.05, ..Options::default() };
-    for (name, options, dim, every) in
-        [("sample", &sample, 16, 1), ("sample", &sample, 32, 1), ("default", &default, 32, 50), ("large", &large, 32, 700)]
-    {
+    let large =
+        Options { items: 200_000, users: 500_000, events: 2_000_000, item_exponent: 1.05, ..Options::default() };
+    for (name, options, dim, every) in [
+        ("sample", &sample, 16, 1),
+        ("sample", &sample, 32, 1),
+        ("default", &default, 32, 50),
+        ("large", &large, 32, 700),
+    ] {
         let hits = evaluate(options, &ModelShape { dim, history: 10 }, every);
         eprintln!("{name} d={dim}: {hits:?} {:.3?}", hits.rates());
     }

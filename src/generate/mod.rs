@@ -21,6 +21,8 @@ mod delivery;
 mod draw;
 mod error;
 mod features;
+#[cfg(test)]
+mod hits;
 mod model;
 mod numerics;
 mod options;
@@ -29,8 +31,6 @@ mod random;
 mod rhythm;
 mod rows;
 mod sessions;
-#[cfg(test)]
-mod hits;
 #[cfg(test)]
 mod statistics;
 mod tables;
@@ -198,11 +198,7 @@ impl RubbishMaker {
             options.rubbish_kinds.iter().partition(|&&kind| kind == Rubbish::TooLong);
         let mut kinds = common.repeat(100);
         kinds.extend(rare);
-        RubbishMaker {
-            random: Random::new(options.seed, Stream::Rubbish),
-            chance: Chance::new(for_an_event),
-            kinds,
-        }
+        RubbishMaker { random: Random::new(options.seed, Stream::Rubbish), chance: Chance::new(for_an_event), kinds }
     }
 
     /// The kind of rubbish before the next event, if any, and bits to choose a flaw by.

@@ -184,7 +184,12 @@ mod tests {
                     let mut row = Vec::new();
                     rows.rubbish(&EVENT, kind, bits, &mut row);
                     assert_eq!(row.pop(), Some(b'\n'));
-                    assert_eq!(flaw(&row, columns), Some(kind), "{:?}", String::from_utf8_lossy(&row[..40.min(row.len())]));
+                    assert_eq!(
+                        flaw(&row, columns),
+                        Some(kind),
+                        "{:?}",
+                        String::from_utf8_lossy(&row[..40.min(row.len())])
+                    );
                 }
             }
         }
