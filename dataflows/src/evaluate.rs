@@ -1,0 +1,512 @@
+//! Prequential evaluation as a dataflow: every event is first predicted, then learnt from (contract, section 6).
+//!
+//! ```text
+//! recommended ─┬─ tallies ───────────────────────────────┐
+//! popular ─────┼─ (the list that stood)                  ├─ gather, on worker 0 ─ one Evaluation, at the end
+//!              └─ listed items ─┬─ by item ─ novelty ────┤
+//! events ─── items per tick ────┴─ totals per tick ──────┘
+//! ```
+//!
+//! All sums are of integers, so the result does not depend on the number of workers.
+
+use crate::evaluation::{Bucket, Evaluation, ListTally, METHODS, Tally, UserTally};
+use crate::event::{Event, ItemId, Time, UserId};
+use crate::hash::{IdMap, route};
+use crate::recommend::{Met, Recommended, StandingLists};
+use crate::rows::PopularList;
+use crate::time::Steps;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::{Concat, Operator};
+
+/// What is evaluated.
+#[derive(Clone, Debug)]
+pub struct Evaluate {
+    /// n, the length of every method's lists.
+    pub n: usize,
+    /// The tick.
+    pub tick: Steps,
+    /// The slide of the popular lists.
+    pub slide: Steps,
+    /// Reward weights by behaviour; a behaviour beyond the end counts 1.
+    pub rewards: Vec<i64>,
+}
+
+/// Number of methods compared.
+const N_METHODS: usize = METHODS.len();
+const RECOMMENDED: usize = 0;
+const POPULAR: usize = 1;
+const REPEAT_RECENT: usize = 2;
+
+/// Novelty is summed in units of 2^−32 bit.
+const BIT: f64 = (1u64 << 32) as f64;
+
+/// At most so many buckets make the metrics over time; then two become one.
+const BUCKETS_MAX: usize = 256;
+
+/// What workers send to worker 0 at the end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Part {
+    Users(Vec<UserTally>),
+    Buckets(Buckets),
+    /// By method, and the number of different items seen.
+    Lists([ListTally; N_METHODS], u64),
+    /// Σ over listed items of log2(all events so far), by method.
+    Totals([i128; N_METHODS]),
+}
+
+/// An item that a method put on `count` lists at `time`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Listed {
+    time: Time,
+    item: ItemId,
+    method: u8,
+    count: u64,
+}
+
+/// Compares what was recommended with what came, in one record on worker 0 at the end of the input.
+///
+/// `events` are all that take part; `popular` is in full on every worker.
+pub fn evaluate<'s>(
+    events: StreamVec<'s, Time, Event>,
+    recommended: StreamVec<'s, Time, Rc<Recommended>>,
+    popular: StreamVec<'s, Time, PopularList>,
+    options: &Evaluate,
+) -> StreamVec<'s, Time, Evaluation> {
+    let scope = events.scope();
+    scope.region_named("evaluate", |inner| {
+        use timely::dataflow::operators::{Enter, Leave};
+        let (events, recommended, popular) = (events.enter(inner), recommended.enter(inner), popular.enter(inner));
+        let seen = seen_items(events, options.tick);
+        let listed = listed_items(recommended.clone(), options.n).concat(listed_popular(
+            popular.clone(),
+            inner.index() as u64,
+            inner.peers() as u64,
+            options,
+        ));
+        let totals = totals(seen.clone(), listed.clone());
+        let novelty = novelty(seen, listed);
+        let parts = tallies(recommended, popular, options.clone()).concat(novelty).concat(totals);
+        gather(parts, options.n).leave(scope)
+    })
+}
+
+/// How each user's events met the three lists.
+fn tallies<'s>(
+    recommended: StreamVec<'s, Time, Rc<Recommended>>,
+    popular: StreamVec<'s, Time, PopularList>,
+    options: Evaluate,
+) -> StreamVec<'s, Time, Part> {
+    recommended.binary_frontier::<_, CapacityContainerBuilder<Vec<Part>>, _, _, _, _>(
+        popular,
+        Pipeline,
+        Pipeline,
+        "evaluate: tallies",
+        |capability, _| {
+            let mut at_the_end = Some(capability);
+            let slide = options.slide;
+            let mut lists = StandingLists::default();
+            let mut waiting: VecDeque<Rc<Recommended>> = VecDeque::new();
+            let mut tallies = Tallies::new(options);
+            move |(recommended, recommended_frontier), (popular, popular_frontier), output| {
+                recommended.for_each(|_, recommended| waiting.extend(recommended.drain(..)));
+                popular.for_each(|_, popular| lists.extend(popular.drain(..)));
+                let stood = |time: Time| slide.start_of(time - 1);
+                while let Some(done) = waiting.pop_front_if(|r| !popular_frontier.less_equal(&stood(r.tick.time))) {
+                    tallies.apply(&done, lists.at(stood(done.tick.time)));
+                }
+                let next = waiting.front().map(|r| r.tick.time);
+                let asked = next.or_else(|| recommended_frontier.frontier().first().copied());
+                lists.forget_before(asked.map(|time| slide.start_of(time.saturating_sub(1))));
+                if recommended_frontier.is_empty() && waiting.is_empty() {
+                    if let Some(capability) = at_the_end.take() {
+                        let mut session = output.session(&capability);
+                        tallies.finish().into_iter().for_each(|part| session.give(part));
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// The state of *tallies* on one worker.
+struct Tallies {
+    options: Evaluate,
+    /// By slot.
+    users: Vec<UserTally>,
+    /// By slot: the user's last n distinct items, newest first.
+    repeat: Vec<Vec<ItemId>>,
+    buckets: Buckets,
+}
+
+impl Tallies {
+    fn new(options: Evaluate) -> Tallies {
+        let buckets = Buckets { width: options.slide.length(), by_start: BTreeMap::new() };
+        Tallies { options, users: Vec::new(), repeat: Vec::new(), buckets }
+    }
+
+    fn apply(&mut self, done: &Recommended, popular: &[ItemId]) {
+        let (tick, n) = (&done.tick, self.options.n);
+        if let Some(&last) = tick.slots.iter().max() {
+            let empty = UserTally { user: UserId(0), methods: [0; N_METHODS].map(|_| Tally::of(n)) };
+            self.users.resize(self.users.len().max(last as usize + 1), empty);
+            self.repeat.resize(self.repeat.len().max(last as usize + 1), Vec::new());
+        }
+        let bucket = self.buckets.at(tick.time - self.options.tick.length(), n);
+        for ((event, &row), &met) in tick.events.iter().zip(&tick.rows).zip(&done.met) {
+            let slot = tick.slots[row as usize] as usize;
+            let popular = meet(&popular[..popular.len().min(n)], event.item);
+            let repeat = meet(&self.repeat[slot], event.item);
+            let reward = self.options.rewards.get(usize::from(event.behavior.0)).map_or(1, |&reward| reward);
+            self.users[slot].user = event.user;
+            for (method, met) in [(RECOMMENDED, met), (POPULAR, popular), (REPEAT_RECENT, repeat)] {
+                self.users[slot].methods[method].add(met, reward);
+                bucket[method].add(met, reward);
+            }
+        }
+        for (row, &slot) in tick.slots.iter().enumerate() {
+            last_distinct(tick.sequences.row(row).1, n, &mut self.repeat[slot as usize]);
+        }
+    }
+
+    fn finish(&mut self) -> [Part; 2] {
+        let buckets = Buckets { width: self.buckets.width, by_start: std::mem::take(&mut self.buckets.by_start) };
+        [Part::Users(std::mem::take(&mut self.users)), Part::Buckets(buckets)]
+    }
+}
+
+/// How an event with `item` meets `list`.
+fn meet(list: &[ItemId], item: ItemId) -> Met {
+    match list.iter().position(|&listed| listed == item) {
+        Some(place) => Met::Hit(place as u32),
+        None if list.is_empty() => Met::NoList,
+        None => Met::Miss,
+    }
+}
+
+/// The last `n` distinct items of a sequence (oldest first), newest first.
+fn last_distinct(sequence: &[ItemId], n: usize, list: &mut Vec<ItemId>) {
+    list.clear();
+    for item in sequence.iter().rev() {
+        if list.len() < n && !list.contains(item) {
+            list.push(*item);
+        }
+    }
+}
+
+impl Tally {
+    /// Nothing yet, for lists of `n` items.
+    fn of(n: usize) -> Tally {
+        Tally { hits: vec![0; n], ..Tally::default() }
+    }
+
+    fn add(&mut self, met: Met, reward: i64) {
+        self.events += 1;
+        self.with_list += u64::from(met != Met::NoList);
+        if let Met::Hit(place) = met {
+            self.hits[place as usize] += 1;
+            self.reward += reward;
+        }
+    }
+
+    fn merge(&mut self, other: &Tally) {
+        self.events += other.events;
+        self.with_list += other.with_list;
+        self.reward += other.reward;
+        self.hits.iter_mut().zip(&other.hits).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// Tallies by spans of equal width; the width doubles when there would be too many, and so depends on the span of the log
+/// alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Buckets {
+    width: Time,
+    by_start: BTreeMap<Time, [Tally; N_METHODS]>,
+}
+
+impl Buckets {
+    fn at(&mut self, time: Time, n: usize) -> &mut [Tally; N_METHODS] {
+        self.widen_for(time);
+        let start = time - time % self.width;
+        self.by_start.entry(start).or_insert_with(|| [0; N_METHODS].map(|_| Tally::of(n)))
+    }
+
+    /// Widens until the buckets from the first to `time` are not too many.
+    fn widen_for(&mut self, time: Time) {
+        let ends = |b: &Buckets| Some((*b.by_start.keys().next()?, *b.by_start.keys().next_back()?));
+        while let Some((first, last)) = ends(self) {
+            let (from, to) = (first.min(time) / self.width, last.max(time) / self.width);
+            if to - from < BUCKETS_MAX as Time {
+                break;
+            }
+            self.widen(self.width * 2);
+        }
+    }
+
+    fn widen(&mut self, width: Time) {
+        self.width = width;
+        for (start, tallies) in std::mem::take(&mut self.by_start) {
+            self.add(start, tallies);
+        }
+    }
+
+    fn add(&mut self, start: Time, tallies: [Tally; N_METHODS]) {
+        match self.by_start.entry(start - start % self.width) {
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(tallies);
+            }
+            std::collections::btree_map::Entry::Occupied(mut place) => {
+                place.get_mut().iter_mut().zip(&tallies).for_each(|(a, b)| a.merge(b));
+            }
+        }
+    }
+
+    fn merge(&mut self, other: Buckets) {
+        if other.width > self.width {
+            self.widen(other.width);
+        }
+        for (start, tallies) in other.by_start {
+            self.widen_for(start);
+            self.add(start, tallies);
+        }
+    }
+}
+
+/// The number of events of each item in each tick.
+fn seen_items<'s>(events: StreamVec<'s, Time, Event>, tick: Steps) -> StreamVec<'s, Time, (Time, ItemId, u64)> {
+    events.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "evaluate: items per tick", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, events| {
+                let mut counts: BTreeMap<(Time, ItemId), u64> = BTreeMap::new();
+                for event in events.drain(..) {
+                    *counts.entry((tick.end_of(event.logical), event.item)).or_insert(0) += 1;
+                }
+                let counts = counts.into_iter().map(|((time, item), count)| (time, item, count));
+                output.session(&capability).give_iterator(counts);
+            });
+        }
+    })
+}
+
+/// The items on the recommendations, and on the lists of repeat-recent.
+fn listed_items<'s>(recommended: StreamVec<'s, Time, Rc<Recommended>>, n: usize) -> StreamVec<'s, Time, Listed> {
+    recommended.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "evaluate: listed items", move |_, _| {
+        let mut list = Vec::new();
+        move |input, output| {
+            input.for_each(|capability, recommended| {
+                for done in recommended.drain(..) {
+                    let mut counts: BTreeMap<(u8, ItemId), u64> = BTreeMap::new();
+                    for item in done.recommendations.iter().flat_map(|(_, items)| items) {
+                        *counts.entry((RECOMMENDED as u8, *item)).or_insert(0) += 1;
+                    }
+                    for (_, sequence) in done.tick.sequences.iter() {
+                        last_distinct(sequence, n, &mut list);
+                        list.iter().for_each(|&i| *counts.entry((REPEAT_RECENT as u8, i)).or_insert(0) += 1);
+                    }
+                    let time = done.tick.time;
+                    let lists = [(RECOMMENDED, done.recommendations.len()), (REPEAT_RECENT, done.tick.sequences.len())];
+                    let mut session = output.session(&capability);
+                    // A list itself counts as the item that no list can hold.
+                    for (method, count) in lists.into_iter().filter(|(_, count)| *count > 0) {
+                        session.give(Listed { time, item: A_LIST, method: method as u8, count: count as u64 });
+                    }
+                    for ((method, item), count) in counts {
+                        session.give(Listed { time, item, method, count });
+                    }
+                }
+            });
+        }
+    })
+}
+
+/// Stands for the list as such among the listed items: no raw id is as large.
+const A_LIST: ItemId = ItemId(u64::MAX);
+
+/// The items on the popular lists, from the one worker whose turn it is.
+fn listed_popular<'s>(
+    popular: StreamVec<'s, Time, PopularList>,
+    index: u64,
+    peers: u64,
+    options: &Evaluate,
+) -> StreamVec<'s, Time, Listed> {
+    let (slide, n) = (options.slide, options.n);
+    popular.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "evaluate: listed popular", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, lists| {
+                let mut session = output.session(&capability);
+                for list in lists.drain(..).filter(|list| list.window_end / slide.length() % peers == index) {
+                    let items = list.items.iter().take(n).map(|&(item, _)| item).chain([A_LIST]);
+                    let listed = |item| Listed { time: list.window_end, item, method: POPULAR as u8, count: 1 };
+                    items.map(listed).for_each(|listed| session.give(listed));
+                }
+            });
+        }
+    })
+}
+
+/// Σ −log2 of the number of events so far of the listed items, and how many different ones were listed and seen.
+fn novelty<'s>(
+    seen: StreamVec<'s, Time, (Time, ItemId, u64)>,
+    listed: StreamVec<'s, Time, Listed>,
+) -> StreamVec<'s, Time, Part> {
+    seen.binary_frontier::<_, CapacityContainerBuilder<Vec<Part>>, _, _, _, _>(
+        listed,
+        Exchange::new(|(_, item, _): &(Time, ItemId, u64)| route(item.0)),
+        Exchange::new(|listed: &Listed| route(listed.item.0)),
+        "evaluate: novelty",
+        |capability, _| {
+            let mut at_the_end = Some(capability);
+            let mut waiting: BTreeMap<Time, (Vec<(ItemId, u64)>, Vec<Listed>)> = BTreeMap::new();
+            let mut counts: IdMap<ItemId, (u64, [bool; N_METHODS])> = IdMap::default();
+            let mut lists = [0; N_METHODS].map(|_| ListTally::default());
+            move |(seen, seen_frontier), (listed, listed_frontier), output| {
+                seen.for_each(|_, seen| {
+                    for (time, item, count) in seen.drain(..) {
+                        waiting.entry(time).or_default().0.push((item, count));
+                    }
+                });
+                listed.for_each(|_, listed| {
+                    listed.drain(..).for_each(|l| waiting.entry(l.time).or_default().1.push(l));
+                });
+                let open = |time: &Time| seen_frontier.less_equal(time) || listed_frontier.less_equal(time);
+                while let Some(entry) = waiting.first_entry().filter(|entry| !open(entry.key())) {
+                    let (seen, listed) = entry.remove();
+                    seen.into_iter().for_each(|(item, count)| counts.entry(item).or_default().0 += count);
+                    for listed in listed {
+                        let tally = &mut lists[usize::from(listed.method)];
+                        if listed.item == A_LIST {
+                            tally.lists += listed.count;
+                            continue;
+                        }
+                        let (count, was_listed) = counts.entry(listed.item).or_default();
+                        tally.items += listed.count;
+                        tally.distinct_items += u64::from(!was_listed[usize::from(listed.method)]);
+                        was_listed[usize::from(listed.method)] = true;
+                        tally.novelty_sum -= log2(*count) * i128::from(listed.count);
+                    }
+                }
+                if seen_frontier.is_empty() && listed_frontier.is_empty() {
+                    if let Some(capability) = at_the_end.take() {
+                        let catalogue = counts.values().filter(|(count, _)| *count > 0).count() as u64;
+                        output.session(&capability).give(Part::Lists(lists.clone(), catalogue));
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// log2 in units of 2^−32 bit; of 0 as of 1.
+fn log2(count: u64) -> i128 {
+    ((count.max(1) as f64).log2() * BIT).round() as i128
+}
+
+/// Σ log2(all events so far) over the listed items, on worker 0.
+fn totals<'s>(
+    seen: StreamVec<'s, Time, (Time, ItemId, u64)>,
+    listed: StreamVec<'s, Time, Listed>,
+) -> StreamVec<'s, Time, Part> {
+    seen.binary_frontier::<_, CapacityContainerBuilder<Vec<Part>>, _, _, _, _>(
+        per_tick(listed),
+        Exchange::new(|_: &(Time, ItemId, u64)| 0),
+        Exchange::new(|_: &(Time, u8, u64)| 0),
+        "evaluate: totals",
+        |capability, _| {
+            let mut at_the_end = Some(capability);
+            let mut waiting: BTreeMap<Time, (u64, [u64; N_METHODS])> = BTreeMap::new();
+            let (mut events, mut sums) = (0, [0; N_METHODS]);
+            move |(seen, seen_frontier), (listed, listed_frontier), output| {
+                seen.for_each(|_, seen| seen.drain(..).for_each(|s| waiting.entry(s.0).or_default().0 += s.2));
+                listed.for_each(|_, listed| {
+                    listed.drain(..).for_each(|l| waiting.entry(l.0).or_default().1[usize::from(l.1)] += l.2);
+                });
+                let open = |time: &Time| seen_frontier.less_equal(time) || listed_frontier.less_equal(time);
+                while let Some(entry) = waiting.first_entry().filter(|entry| !open(entry.key())) {
+                    let (seen, listed) = entry.remove();
+                    events += seen;
+                    sums.iter_mut().zip(listed).for_each(|(sum, items)| *sum += log2(events) * i128::from(items));
+                }
+                if seen_frontier.is_empty() && listed_frontier.is_empty() {
+                    if let Some(capability) = at_the_end.take() {
+                        output.session(&capability).give(Part::Totals(sums));
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// Adds up the listed items of each tick and method, before they all cross to one worker.
+fn per_tick<'s>(listed: StreamVec<'s, Time, Listed>) -> StreamVec<'s, Time, (Time, u8, u64)> {
+    listed.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "evaluate: listed per tick", |_, _| {
+        |input, output| {
+            input.for_each(|capability, listed| {
+                let mut counts: BTreeMap<(Time, u8), u64> = BTreeMap::new();
+                for listed in listed.drain(..).filter(|listed| listed.item != A_LIST) {
+                    *counts.entry((listed.time, listed.method)).or_insert(0) += listed.count;
+                }
+                let counts = counts.into_iter().map(|((time, method), count)| (time, method, count));
+                output.session(&capability).give_iterator(counts);
+            });
+        }
+    })
+}
+
+/// Puts all parts together, on worker 0.
+fn gather<'s>(parts: StreamVec<'s, Time, Part>, n: usize) -> StreamVec<'s, Time, Evaluation> {
+    let index = parts.scope().index();
+    parts.unary_frontier::<CapacityContainerBuilder<Vec<Evaluation>>, _, _, _>(
+        Exchange::new(|_: &Part| 0),
+        "evaluate: gather",
+        |capability, _| {
+            let mut at_the_end = Some(capability).filter(|_| index == 0);
+            let mut evaluation = Evaluation { n, ..Evaluation::default() };
+            let mut buckets: Option<Buckets> = None;
+            move |(input, frontier), output| {
+                input.for_each(|_, parts| {
+                    for part in parts.drain(..) {
+                        take(part, &mut evaluation, &mut buckets);
+                    }
+                });
+                if frontier.is_empty() {
+                    if let Some(capability) = at_the_end.take() {
+                        evaluation.users.sort_unstable_by_key(|tally| tally.user);
+                        if let Some(buckets) = buckets.take() {
+                            evaluation.bucket_width = buckets.width;
+                            let bucket = |(start, methods)| Bucket { start, methods };
+                            evaluation.buckets = buckets.by_start.into_iter().map(bucket).collect();
+                        }
+                        output.session(&capability).give(std::mem::take(&mut evaluation));
+                    }
+                }
+            }
+        },
+    )
+}
+
+fn take(part: Part, evaluation: &mut Evaluation, buckets: &mut Option<Buckets>) {
+    match part {
+        Part::Users(users) => evaluation.users.extend(users),
+        Part::Buckets(more) => match buckets {
+            Some(buckets) => buckets.merge(more),
+            None => *buckets = Some(more),
+        },
+        Part::Lists(lists, catalogue) => {
+            evaluation.catalogue += catalogue;
+            for (sum, tally) in evaluation.lists.iter_mut().zip(lists) {
+                sum.lists += tally.lists;
+                sum.items += tally.items;
+                sum.distinct_items += tally.distinct_items;
+                sum.novelty_sum += tally.novelty_sum;
+            }
+        }
+        Part::Totals(sums) => {
+            evaluation.lists.iter_mut().zip(sums).for_each(|(tally, sum)| tally.novelty_sum += sum);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Hashing of ids: which worker owns an id, and maps keyed by ids.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// The number whose remainder names the worker that owns an id: the same in every process.
+///
+/// The finaliser of MurmurHash3: a bijection that lets every input bit reach the low bits, which timely routes by.
+pub fn route(id: u64) -> u64 {
+    let mut x = id;
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+/// A map keyed by ids or times.
+///
+/// Its order is random and differs from run to run: look up in it, never iterate over it where the order could reach a
+/// result.
+pub type IdMap<K, V> = HashMap<K, V, IdState>;
+
+/// Seeds hashers at random, once per map, so that nobody can prepare ids that all collide.
+#[derive(Clone, Debug)]
+pub struct IdState {
+    seed: u64,
+}
+
+impl Default for IdState {
+    fn default() -> Self {
+        IdState { seed: RandomState::new().hash_one(0u64) }
+    }
+}
+
+impl BuildHasher for IdState {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher { state: self.seed }
+    }
+}
+
+/// Multiplies to 128 bits and folds, a word at a time.
+#[derive(Clone, Debug)]
+pub struct IdHasher {
+    state: u64,
+}
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.state
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.state ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.state = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+}

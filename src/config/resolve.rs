@@ -1,0 +1,224 @@
+//! From values as they were given to the typed [`Config`].
+
+use super::columns::{Columns, Header};
+use super::duration::Duration;
+use super::error::ConfigError;
+use super::given::Given;
+use super::sections::{
+    BehaviorSection, Config, ModelSection, OutputSection, PopularSection, RecentSection, RecommendSection,
+    SourceSection, TimeSection,
+};
+use super::settings::Settings;
+use super::time_format::{TimeFormat, time_zone};
+use super::words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit, Word};
+use serde::Serialize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+/// Bounds on weights, so that no sum of them can overflow.
+const WEIGHT_MAX: u32 = 1_000_000;
+const REWARD_BOUNDS: RangeInclusive<i64> = -1_000_000..=1_000_000;
+/// A behaviour is one byte inside the program.
+const BEHAVIORS_MAX: usize = 256;
+/// As MySQL's `record.behavior` has room for.
+const BEHAVIOR_LENGTH_MAX: usize = 16;
+
+const DURATION: &str = "a duration such as \"250ms\", \"10s\" or \"60m\"";
+const DURATION_POSITIVE: &str = "a duration such as \"250ms\", \"10s\" or \"60m\", and not zero";
+const TRUTH: &str = "true or false";
+
+/// Takes settings out one by one; what cannot be read is an error, and its default goes on in its place, so that one run
+/// finds every error.
+pub(super) struct Reader<'a> {
+    pub(super) settings: &'a mut Settings,
+    pub(super) errors: &'a mut Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    pub(super) fn config(&mut self) -> Config {
+        Config {
+            time: self.time(),
+            popular: self.popular(),
+            recent: self.recent(),
+            recommend: self.recommend(),
+            model: self.model(),
+            source: self.source(),
+            behaviors: self.behaviors(),
+            output: self.output(),
+        }
+    }
+
+    fn time(&mut self) -> TimeSection {
+        TimeSection {
+            lateness: self.get("time.lateness", DURATION, duration),
+            late: self.word("time.late", Late::ALL),
+            tick: self.get("time.tick", DURATION_POSITIVE, duration_positive),
+            idle: self.get("time.idle", DURATION_POSITIVE, duration_positive),
+        }
+    }
+
+    fn popular(&mut self) -> PopularSection {
+        let weights = format!("a list of whole numbers from 0 to {WEIGHT_MAX}, such as [1, 2, 2, 3]");
+        PopularSection {
+            window: self.get("popular.window", DURATION_POSITIVE, duration_positive),
+            slide: self.get("popular.slide", DURATION_POSITIVE, duration_positive),
+            top: self.count("popular.top", 1..=10_000),
+            weights: self.get("popular.weights", &weights, |given| {
+                let weight =
+                    |given: &Given| u32::try_from(given.integer()?).ok().filter(|weight| *weight <= WEIGHT_MAX);
+                given.list()?.iter().map(weight).collect()
+            }),
+        }
+    }
+
+    fn recent(&mut self) -> RecentSection {
+        RecentSection {
+            length: self.get("recent.length", "\"auto\" or a whole number from 1 to 1000", |given| {
+                word_or("auto", given, |given| whole(given, &(1..=1_000)))
+            }),
+            arrange: self.get("recent.arrange", TRUTH, Given::boolean),
+        }
+    }
+
+    fn recommend(&mut self) -> RecommendSection {
+        RecommendSection {
+            n: self.count("recommend.n", 1..=1_000),
+            min_history: self.count("recommend.min_history", 1..=1_000),
+            exclude: self.word("recommend.exclude", Exclude::ALL),
+            reward: self.word("recommend.reward", Reward::ALL),
+        }
+    }
+
+    fn model(&mut self) -> ModelSection {
+        ModelSection {
+            dir: self.get("model.dir", "\"none\" or the path of a directory", |given| {
+                let path = given.string().filter(|path| !path.is_empty())?;
+                Some((path != "none").then(|| PathBuf::from(path)))
+            }),
+            algorithm: self.word("model.algorithm", Algorithm::ALL),
+            seed: self.get("model.seed", "\"none\" or a whole number from 0 to 2^63-1", |given| {
+                word_or("none", given, |given| u64::try_from(given.integer()?).ok())
+            }),
+        }
+    }
+
+    fn source(&mut self) -> SourceSection {
+        const COLUMNS: &str = "\"events\", \"flinkrl\", \"tianchi\", a list such as \"user,item,behavior,time\", or \
+                               names of the header such as \"user=userId,item=movieId,time=timestamp\"";
+        const DELIMITER: &str = "one ASCII character that is no letter, digit, quote or line end";
+        SourceSection {
+            format: self.word("source.format", Format::ALL),
+            columns: self.get("source.columns", COLUMNS, Columns::read),
+            delimiter: self.get("source.delimiter", DELIMITER, delimiter) as u8,
+            header: self.get("source.header", "\"auto\", true or false", Header::read),
+            time_unit: self.word("source.time_unit", TimeUnit::ALL),
+            max_jump: self.get("source.max_jump", "\"off\" or a duration such as \"1d\", and not zero", |given| {
+                word_or("off", given, duration_positive)
+            }),
+        }
+    }
+
+    fn behaviors(&mut self) -> BehaviorSection {
+        const NAMES: &str = "a list of 1 to 256 different names of at most 16 characters each, without blanks, commas and \
+                             quotes, such as [\"pv\", \"buy\"]";
+        const REWARDS: &str = "a list of whole numbers from -1000000 to 1000000, such as [1, 2, 2, 3]";
+        BehaviorSection {
+            names: self.get("behaviors.names", NAMES, behavior_names),
+            rewards: self.get("behaviors.rewards", REWARDS, |given| {
+                let reward = |given: &Given| given.integer().filter(|reward| REWARD_BOUNDS.contains(reward));
+                given.list()?.iter().map(reward).collect()
+            }),
+        }
+    }
+
+    fn output(&mut self) -> OutputSection {
+        const TIME_FORMAT: &str =
+            "\"date\" or a pattern of yyyy, MM, dd, HH, mm, ss and SSS, such as \"yyyy-MM-dd HH:mm:ss\"";
+        const TIME_ZONE: &str = "an IANA time zone such as \"UTC\" or \"Asia/Shanghai\"";
+        OutputSection {
+            ids: self.word("output.ids", Ids::ALL),
+            time_format: self.get("output.time_format", TIME_FORMAT, TimeFormat::read),
+            time_zone: self
+                .get("output.time_zone", TIME_ZONE, |given| given.string().filter(|name| time_zone(name).is_some())),
+            int32: self.get("output.int32", TRUTH, Given::boolean),
+            consumed_max: self.count("output.consumed_max", 1..=1_000_000),
+            redis_prefix: self.get("output.redis_prefix", "text", Given::string),
+        }
+    }
+
+    /// Reads one key. Its setting then holds the value as the program understood it.
+    ///
+    /// # Panics
+    /// If `config/default.toml` lacks the key or holds a wrong value for it; a test reads all of it.
+    fn get<T: Serialize>(&mut self, key: &str, expected: &str, read: impl Fn(&Given) -> Option<T>) -> T {
+        let setting = self.settings.get_mut(key).expect("every key has a default");
+        if let Some(value) = read(&setting.given) {
+            setting.understand(&value);
+            return value;
+        }
+        self.errors.push(ConfigError::Value {
+            origin: setting.origin.clone(),
+            key: key.to_owned(),
+            value: setting.given.to_string(),
+            expected: expected.to_owned(),
+        });
+        read(&setting.default).expect("defaults are right")
+    }
+
+    fn word<T: Word + Serialize + std::fmt::Display>(&mut self, key: &str, all: &[T]) -> T {
+        let words: Vec<String> = all.iter().map(|word| format!("\"{word}\"")).collect();
+        self.get(key, &words.join(" or "), T::read)
+    }
+
+    fn count(&mut self, key: &str, bounds: RangeInclusive<usize>) -> usize {
+        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        self.get(key, &expected, |given| whole(given, &bounds))
+    }
+}
+
+fn whole(given: &Given, bounds: &RangeInclusive<usize>) -> Option<usize> {
+    usize::try_from(given.integer()?).ok().filter(|number| bounds.contains(number))
+}
+
+/// `None` for `word`, else what `read` makes of it.
+fn word_or<T>(word: &str, given: &Given, read: impl Fn(&Given) -> Option<T>) -> Option<Option<T>> {
+    match given.string() {
+        Some(text) if text == word => Some(None),
+        _ => read(given).map(Some),
+    }
+}
+
+/// A bare 0 needs no unit.
+fn duration(given: &Given) -> Option<Duration> {
+    match given.integer() {
+        Some(0) => Some(Duration::default()),
+        Some(_) => None,
+        None => given.string()?.parse().ok(),
+    }
+}
+
+fn duration_positive(given: &Given) -> Option<Duration> {
+    duration(given).filter(|duration| duration.ms() > 0)
+}
+
+fn delimiter(given: &Given) -> Option<char> {
+    let text = match given.string()?.as_str() {
+        "\\t" | "tab" => return Some('\t'),
+        text => text.to_owned(),
+    };
+    let mut characters = text.chars();
+    let delimiter = characters.next()?;
+    let fits = delimiter == '\t' || (delimiter.is_ascii() && !delimiter.is_ascii_control());
+    (characters.next().is_none() && fits && !delimiter.is_ascii_alphanumeric() && delimiter != '"').then_some(delimiter)
+}
+
+fn behavior_names(given: &Given) -> Option<Vec<String>> {
+    let names = given.list()?.iter().map(Given::string).collect::<Option<Vec<String>>>()?;
+    let fits = |name: &String| {
+        let wrong = |character: char| character.is_whitespace() || character.is_control() || ",\"'".contains(character);
+        !name.is_empty() && name.chars().count() <= BEHAVIOR_LENGTH_MAX && !name.contains(wrong)
+    };
+    let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+    let right = (1..=BEHAVIORS_MAX).contains(&names.len()) && distinct.len() == names.len() && names.iter().all(fits);
+    right.then_some(names)
+}

@@ -1,0 +1,233 @@
+//! The embedded store (`--store PATH`; contract, section 5): one SQLite file that holds all outputs, indexed for the queries of
+//! a web server. `docs/embedded-store.md` shows its tables to users.
+//!
+//! ```text
+//!   Batch ── records, rejected, popular, recommendations ──▶ tables ─────────┐
+//!      └──── newest per user, newest list ── kept until ── commit ──▶ tables ┴▶ meta.frontier ─▶ COMMIT
+//! ```
+//!
+//! SQLite, because the store has to be read by other processes and other languages while it is written, must survive any
+//! kill, and needs no server; its file format outlives programs.
+//!
+//! - *Batches.* Batches are gathered into transactions of [`StoreOptions::commit_rows`] rows or more. A row of a table
+//!   keyed by user is written once a transaction, however often it changes within, and in the order of users.
+//! - *Frontier.* Every commit carries the frontier F of its last batch: the rows with T or E < F are all there. A run that
+//!   starts again skips them. Records come unaligned with F; writing one again changes nothing, since its key is its place
+//!   in the log.
+//! - *Status.* A store is `unfinished` from the moment it is opened until [`Sink::finish`]: a killed process can't mark
+//!   anything. A finished store of a whole log takes no rows and isn't touched.
+//! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`].
+//! - *Fencing.* Opening writes a fresh token to `meta`; every transaction checks it, so that a run whose store was opened,
+//!   purged or replaced by another one stops ([`StoreError::TakenOver`]).
+
+mod error;
+mod newest;
+mod open;
+mod rows;
+mod schema;
+
+pub use error::StoreError;
+
+use super::ids::OutputIds;
+use super::{Batch, End, Sink, SinkError};
+use dataflows::event::Time;
+use dataflows::rows::PopularList;
+use rows::RowWriter;
+use rusqlite::Connection;
+use schema::Generation;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a store remembers of the pipeline that fills it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pipeline {
+    /// Equal for two pipelines if and only if all their results are equal. Opaque here.
+    pub fingerprint: String,
+    /// What the fingerprint was made of, for people: shown when two of them differ.
+    pub parts: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What to do with a store that holds the results of another pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherPipeline {
+    /// Refuse ([`StoreError::OtherPipeline`]).
+    #[default]
+    Refuse,
+    /// Build a new generation of tables beside the old one, in the same file; at the end it takes the old one's place in one
+    /// transaction. Until then readers see the old one, undisturbed. If this run is killed, the next one goes on with it.
+    NewGeneration,
+    /// Delete all rows first, in one transaction, also those of the same pipeline.
+    Purge,
+}
+
+/// How to open a store, and what its rows need to know.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// Whose results it will hold.
+    pub pipeline: Pipeline,
+    /// The log's 63-bit id.
+    pub log: u64,
+    /// The behaviours' names, by index.
+    pub behaviors: Vec<String>,
+    /// The model's content hash, if there is a model.
+    pub model: Option<String>,
+    /// `popular.slide`, ms.
+    pub slide: Time,
+    /// `output.ids`.
+    pub ids: OutputIds,
+    /// What if it holds those of another.
+    pub other_pipeline: OtherPipeline,
+    /// How many rows a transaction should have: fewer are seen sooner, more are written faster. A batch is never divided.
+    pub commit_rows: usize,
+    /// How long to wait for another process that is writing.
+    pub lock_wait: Duration,
+}
+
+impl StoreOptions {
+    /// [`StoreOptions::commit_rows`] for a replay.
+    pub const REPLAY_COMMIT_ROWS: usize = 1_000_000;
+    /// [`StoreOptions::lock_wait`] unless there is a reason for another.
+    pub const LOCK_WAIT: Duration = Duration::from_secs(5);
+}
+
+/// An embedded store, being written.
+pub struct EmbeddedStore {
+    connection: Connection,
+    rows: RowWriter,
+    path: PathBuf,
+    generation: Generation,
+    /// Counts the generations that the file has held.
+    number: u64,
+    /// Our token in `meta`.
+    writer: String,
+    /// The frontier when the store was opened: rows with T or E below it are there.
+    durable: Time,
+    was_finished: bool,
+    slide: Time,
+    commit_rows: usize,
+    /// The last batch's.
+    frontier: Time,
+    /// The last list that came.
+    popular: Option<PopularList>,
+    /// Rows written since the transaction began; `None` outside of transactions.
+    open_rows: Option<usize>,
+}
+
+impl EmbeddedStore {
+    /// Opens a store to write to it, or makes one.
+    ///
+    /// # Errors
+    /// If the file can't be opened or is no store, if it is that of another pipeline, or another process is writing to it.
+    pub fn open(options: StoreOptions) -> Result<EmbeddedStore, StoreError> {
+        let opened = open::open(&options)?;
+        Ok(EmbeddedStore {
+            rows: RowWriter::new(opened.generation, &options),
+            connection: opened.connection,
+            path: options.path,
+            generation: opened.generation,
+            number: opened.number,
+            writer: opened.writer,
+            durable: opened.frontier.unwrap_or(0),
+            was_finished: opened.finished,
+            slide: options.slide,
+            commit_rows: options.commit_rows,
+            frontier: 0,
+            popular: None,
+            open_rows: None,
+        })
+    }
+
+    /// Whether the whole log's results are there already.
+    fn is_whole(&self) -> bool {
+        self.was_finished && self.durable == Time::MAX
+    }
+
+    fn error(&self) -> impl Fn(rusqlite::Error) -> StoreError {
+        |source| StoreError::new(&self.path, source)
+    }
+
+    fn write_batch(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        if self.is_whole() {
+            return Ok(());
+        }
+        if self.open_rows.is_none() {
+            self.begin()?;
+        }
+        let written = self.rows.write(&self.connection, batch, self.durable).map_err(self.error())?;
+        self.frontier = batch.frontier;
+        if let Some(list) = batch.popular.last() {
+            self.popular = Some(list.clone());
+        }
+        let rows = self.open_rows.unwrap_or(0) + written;
+        self.open_rows = Some(rows);
+        if rows >= self.commit_rows { self.commit() } else { Ok(()) }
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.error())?;
+        let writer = self.generation.meta(&self.connection, "writer").map_err(self.error())?;
+        if writer.as_deref() != Some(&self.writer) {
+            return Err(StoreError::TakenOver(self.path.clone()));
+        }
+        self.open_rows = Some(0);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if self.open_rows.take().is_none() {
+            return Ok(());
+        }
+        self.rows.write_newest(&self.connection).map_err(self.error())?;
+        if self.frontier > self.durable {
+            let newest = self.popular.as_ref().filter(|list| is_newest(list, self.slide, self.frontier));
+            self.rows.write_popular_latest(&self.connection, newest).map_err(self.error())?;
+            open::set_frontier(&self.connection, self.generation, self.frontier).map_err(self.error())?;
+        }
+        self.connection.execute_batch("COMMIT").map_err(self.error())
+    }
+
+    /// A run that ended before an earlier, finished one changes nothing but the records that it may add.
+    fn finish_store(mut self, end: &End) -> Result<(), StoreError> {
+        if self.is_whole() {
+            return Ok(());
+        }
+        self.commit()?;
+        open::prepare_finish(&self.connection).map_err(self.error())?;
+        self.begin()?;
+        self.generation.create_indexes(&self.connection, self.number).map_err(self.error())?;
+        if end.frontier >= self.durable {
+            self.rows.write_popular_latest(&self.connection, end.popular.as_ref()).map_err(self.error())?;
+            open::set_frontier(&self.connection, self.generation, end.frontier).map_err(self.error())?;
+        } else if !self.was_finished {
+            return Err(StoreError::EndedEarlier(self.path.clone()));
+        }
+        open::set_finished(&self.connection, self.generation).map_err(self.error())?;
+        if self.generation == Generation::Next {
+            schema::replace_current(&self.connection).map_err(self.error())?;
+        }
+        self.connection.execute_batch("COMMIT").map_err(self.error())?;
+        open::checkpoint(&self.connection).map_err(self.error())
+    }
+}
+
+/// Whether `list` is still the newest when all lists before `frontier` are known. Every window end with an event in its window
+/// has a list; if the next one has none, the window is empty.
+fn is_newest(list: &PopularList, slide: Time, frontier: Time) -> bool {
+    list.window_end.saturating_add(slide) >= frontier
+}
+
+impl Sink for EmbeddedStore {
+    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        Ok(self.write_batch(batch)?)
+    }
+
+    fn finish(self: Box<Self>, end: &End) -> Result<(), SinkError> {
+        Ok(self.finish_store(end)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,64 @@
+use super::*;
+use dataflows::event::{ItemId, UserId};
+use dataflows::rows::SequenceKey;
+use std::path::Path;
+
+fn open(directory: &Path) -> EmbeddedStore {
+    EmbeddedStore::open(StoreOptions {
+        path: directory.join("store.db"),
+        pipeline: Pipeline { fingerprint: "one".into(), parts: serde_json::Map::new() },
+        log: 1,
+        behaviors: vec!["pv".into()],
+        model: None,
+        slide: 20,
+        ids: OutputIds::Raw,
+        other_pipeline: OtherPipeline::Refuse,
+        commit_rows: 1,
+        lock_wait: StoreOptions::LOCK_WAIT,
+    })
+    .unwrap()
+}
+
+fn large_batch() -> Batch {
+    let mut batch = Batch { frontier: 100, ..Batch::default() };
+    for user in 0..10_000 {
+        batch.recent.push(SequenceKey { time: 20, user: UserId(user) }, &[ItemId(user); 10]);
+    }
+    batch
+}
+
+#[test]
+fn a_list_is_the_newest_until_a_window_end_passes_without_one() {
+    let list = PopularList { window_end: 80, items: vec![(ItemId(1), 1)] };
+    // The list of 100 would be among those before 101.
+    assert!(is_newest(&list, 20, 81) && is_newest(&list, 20, 100));
+    assert!(!is_newest(&list, 20, 101) && !is_newest(&list, 20, Time::MAX));
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_the_store_unfinished() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    store.connection.pragma_update(None, "max_page_count", 30).unwrap();
+    let error = store.write(&large_batch()).unwrap_err();
+    let path = directory.path().join("store.db");
+    assert_eq!(
+        error.to_string(),
+        format!("cannot write the store {}: the disk is full; free some space and run again", path.display())
+    );
+    assert!(error.is_retryable());
+    drop(store);
+    let again = open(directory.path());
+    assert!(!again.was_finished);
+    assert_eq!(again.durable, 0);
+}
+
+#[test]
+fn a_read_only_store_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    store.connection.pragma_update(None, "query_only", true).unwrap();
+    let error = store.write(&large_batch()).unwrap_err();
+    assert!(matches!(error, SinkError::Store(StoreError::ReadOnly(_))), "{error}");
+    assert!(!error.is_retryable());
+}

@@ -1,0 +1,8 @@
+//! The reader against its reference, on random texts cut in every way.
+
+mod cutting;
+mod dialect;
+mod hints;
+mod logs;
+mod reference;
+mod texts;

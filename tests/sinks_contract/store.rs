@@ -1,0 +1,273 @@
+//! What the embedded store promises beyond the common suite: its state at every commit, generations, and plain errors.
+
+use super::replay::{Replay, TICK, replays};
+use super::subjects::{Content, expected_tables, meta, read_only, rows, store_options, tables};
+use dataflows::event::Time;
+use eddyline::sinks::embedded::{EmbeddedStore, OtherPipeline, StoreError, StoreOptions};
+use eddyline::sinks::{Batch, End, Sink, SinkError};
+use proptest::prelude::*;
+use rusqlite::Connection;
+use std::fs;
+use std::path::Path;
+
+fn run(options: StoreOptions, replay: &Replay, cut: u64) -> Result<(), SinkError> {
+    let mut store = EmbeddedStore::open(options)?;
+    for batch in replay.batches(cut) {
+        store.write(&batch)?;
+    }
+    Box::new(store).finish(&replay.end())
+}
+
+/// Those tables that follow the frontier. The others are those of the records.
+fn aligned(mut content: Content) -> Content {
+    content.retain(|table, _| !["record", "rejected"].contains(&&**table));
+    content
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn every_commit_shows_the_state_of_its_frontier(replay in replays(), cut: u64) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+        let connection = read_only(directory.path());
+        for batch in replay.batches(cut) {
+            store.write(&batch).unwrap();
+            if batch.bytes() == Batch::default().bytes() {
+                continue; // Nothing to commit.
+            }
+            prop_assert_eq!(aligned(tables(&connection)), aligned(expected_tables(&replay.before(batch.frontier))));
+            prop_assert_eq!(meta(&connection, "status"), "unfinished");
+            let frontier = meta(&connection, "frontier");
+            prop_assert_eq!(frontier, if batch.frontier == Time::MAX { "end".into() } else { batch.frontier.to_string() });
+        }
+    }
+
+    #[test]
+    fn a_stopped_run_can_be_taken_further_and_not_back(replay in replays(), cut: u64, stops in [1u64..16, 1u64..16]) {
+        let directory = tempfile::tempdir().unwrap();
+        for stop in stops {
+            stop_at(directory.path(), &replay, cut, stop * TICK + 1);
+        }
+        let furthest = stops[0].max(stops[1]) * TICK + 1;
+        let connection = read_only(directory.path());
+        prop_assert_eq!(tables(&connection), expected_tables(&replay.before(furthest)));
+        prop_assert_eq!(meta(&connection, "frontier"), furthest.to_string());
+        prop_assert_eq!(meta(&connection, "status"), "finished");
+        run(store_options(directory.path(), 10), &replay, cut).unwrap();
+        prop_assert_eq!(tables(&connection), expected_tables(&replay));
+    }
+}
+
+fn stop_at(directory: &Path, replay: &Replay, cut: u64, frontier: Time) {
+    let before = replay.before(frontier);
+    let mut store = EmbeddedStore::open(store_options(directory, 10)).unwrap();
+    for mut batch in before.batches(cut) {
+        batch.frontier = batch.frontier.min(frontier);
+        store.write(&batch).unwrap();
+    }
+    Box::new(store).finish(&End { frontier, ..before.end() }).unwrap();
+}
+
+#[test]
+fn a_run_that_ends_before_an_unfinished_one_cannot_finish_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let replay = Replay::large(1);
+    let mut store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+    for batch in replay.batches(1) {
+        store.write(&batch).unwrap();
+    }
+    drop(store);
+    let store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+    let error = Box::new(store).finish(&End { frontier: 20, popular: None }).unwrap_err();
+    assert!(matches!(error, SinkError::Store(StoreError::EndedEarlier(_))), "{error}");
+    assert_eq!(meta(&read_only(directory.path()), "status"), "unfinished");
+}
+
+fn other(directory: &Path, choice: OtherPipeline) -> StoreOptions {
+    let mut options = store_options(directory, 50);
+    options.pipeline.fingerprint = "two".into();
+    options.pipeline.parts.insert("time.tick".into(), "10s".into());
+    options.other_pipeline = choice;
+    options
+}
+
+fn refusal(options: StoreOptions) -> StoreError {
+    EmbeddedStore::open(options).err().expect("the store is refused")
+}
+
+#[test]
+fn another_pipeline_is_refused_and_told_why() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::large(1), 1).unwrap();
+    let error = refusal(other(directory.path(), OtherPipeline::Refuse));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the store {} holds the results of another pipeline (time.tick is \"20s\" there and \"10s\" here); run with \
+             --new-generation to replace them once the new ones are whole, or with --purge to delete them first, or name \
+             another store",
+            directory.path().join("store.db").display()
+        )
+    );
+    assert!(!error.is_retryable());
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&Replay::large(1)));
+}
+
+#[test]
+fn purge_leaves_no_row_of_the_pipeline_before() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::large(1), 1).unwrap();
+    let store = EmbeddedStore::open(other(directory.path(), OtherPipeline::Purge)).unwrap();
+    assert!(tables(&read_only(directory.path())).values().all(|rows| rows.is_empty()));
+    drop(store);
+    run(other(directory.path(), OtherPipeline::Refuse), &Replay::large(2), 1).unwrap();
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&Replay::large(2)));
+}
+
+#[test]
+fn a_new_generation_takes_over_at_its_end_also_after_an_abort() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (Replay::large(1), Replay::large(2));
+    run(store_options(directory.path(), 50), &old, 1).unwrap();
+    let reader = read_only(directory.path());
+    // What a third pipeline left half built goes away.
+    let mut third = other(directory.path(), OtherPipeline::NewGeneration);
+    third.pipeline.fingerprint = "three".into();
+    let mut store = EmbeddedStore::open(third).unwrap();
+    store.write(&old.batches(2)[0]).unwrap();
+    drop(store);
+    for aborted in [true, false] {
+        let mut store = EmbeddedStore::open(other(directory.path(), OtherPipeline::NewGeneration)).unwrap();
+        for batch in new.batches(3) {
+            store.write(&batch).unwrap();
+            assert_eq!(tables(&reader), expected_tables(&old));
+            assert_eq!(meta(&reader, "fingerprint"), "one");
+        }
+        if !aborted {
+            Box::new(store).finish(&new.end()).unwrap();
+        }
+    }
+    assert_eq!(tables(&reader), expected_tables(&new));
+    assert_eq!(meta(&reader, "fingerprint"), "two");
+    assert_eq!(meta(&reader, "status"), "finished");
+    let names = rows(&reader, "SELECT name FROM sqlite_schema WHERE name LIKE 'next%'");
+    assert_eq!(names, Vec::<String>::new());
+    // And once more, back: names of indexes don't collide, and rows don't linger.
+    let back = StoreOptions { other_pipeline: OtherPipeline::NewGeneration, ..store_options(directory.path(), 50) };
+    run(back, &old, 4).unwrap();
+    assert_eq!(tables(&reader), expected_tables(&old));
+    let indexes = rows(&reader, "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL");
+    assert_eq!(indexes, ["record_user_item_3|record", "recommendation_user_3|recommendation"]);
+}
+
+#[test]
+fn a_run_whose_store_was_taken_over_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let replay = Replay::large(1);
+    let choices = [OtherPipeline::Refuse, OtherPipeline::Purge];
+    for choice in choices {
+        let mut first = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+        let batches = replay.batches(1);
+        first.write(&batches[0]).unwrap();
+        let second = StoreOptions { other_pipeline: choice, ..store_options(directory.path(), 1) };
+        let second = EmbeddedStore::open(second).unwrap();
+        let error = first.write(&batches[1]).unwrap_err();
+        assert!(matches!(error, SinkError::Store(StoreError::TakenOver(_))), "{error}");
+        drop(second);
+    }
+}
+
+#[test]
+fn a_finished_store_is_not_even_opened_for_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let replay = Replay::large(1);
+    run(store_options(directory.path(), 50), &replay, 1).unwrap();
+    let before = fs::read(directory.path().join("store.db")).unwrap();
+    run(store_options(directory.path(), 50), &replay, 2).unwrap();
+    assert!(fs::read(directory.path().join("store.db")).unwrap() == before);
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let name = path.display();
+
+    fs::write(&path, "user,item,behavior,time\n".repeat(100)).unwrap();
+    let error = refusal(store_options(directory.path(), 1));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot open the store {name}: it is not a SQLite database; name another file")
+    );
+    assert!(fs::read(&path).unwrap().starts_with(b"user,item"));
+    fs::remove_file(&path).unwrap();
+
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs(x)").unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = refusal(store_options(directory.path(), 1));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot open the store {name}: it is the database of another program; name another file")
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
+    fs::remove_file(&path).unwrap();
+
+    fs::create_dir(&path).unwrap();
+    let error = refusal(store_options(directory.path(), 1));
+    assert_eq!(error.to_string(), format!("cannot open the store {name}: a directory of that name is in the way"));
+
+    let error = refusal(store_options(&directory.path().join("nowhere"), 1));
+    let nowhere = directory.path().join("nowhere/store.db");
+    assert_eq!(
+        error.to_string(),
+        format!("cannot open the store {}: there is no such file or directory", nowhere.display())
+    );
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::default(), 1).unwrap();
+    let path = directory.path().join("store.db");
+    let newer = "UPDATE meta SET value = '7' WHERE key = 'schema_version'";
+    Connection::open(&path).unwrap().execute_batch(newer).unwrap();
+    assert_eq!(
+        refusal(store_options(directory.path(), 1)).to_string(),
+        format!(
+            "cannot open the store {}: its schema has version 7, and this program knows versions up to 1; use the program \
+             that wrote it, or name another store",
+            path.display()
+        )
+    );
+}
+
+#[test]
+fn a_damaged_store_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::large(1), 1).unwrap();
+    let path = directory.path().join("store.db");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..].fill(0xaa);
+    fs::write(&path, bytes).unwrap();
+    let error = refusal(store_options(directory.path(), 50));
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().ends_with("; delete it and run again"), "{error}");
+}
+
+#[test]
+fn a_store_that_another_process_writes_to_is_waited_for_and_then_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::default(), 1).unwrap();
+    let path = directory.path().join("store.db");
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = refusal(store_options(directory.path(), 1));
+    let name = path.display();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot write the store {name}: another process is writing to it; wait for that, then run again")
+    );
+    assert!(error.is_retryable());
+}
