@@ -21,7 +21,8 @@ pub struct Options {
     pub start_ms: u64,
     /// Sessions start within this span; the last ones end some minutes after it. 1 s ..= 3660 days.
     pub duration_ms: u64,
-    /// The r-th most active user starts sessions in proportion to r^−`user_exponent`. 0 ..= 3; 0 makes all alike.
+    /// The r-th most active user starts sessions in proportion to r^−`user_exponent`, but none while in one.
+    /// 0 ..= 3; 0 makes all alike.
     pub user_exponent: f64,
     /// The r-th most popular item is picked in proportion to r^−`item_exponent`. 0 ..= 3; 0 makes all alike.
     pub item_exponent: f64,

@@ -79,13 +79,46 @@ impl Habits {
     }
 }
 
+/// Who starts a session: the active more often, but no one who is in a session already.
+struct Starters {
+    users: Zipf,
+    /// A bit a user.
+    busy: Vec<u64>,
+}
+
+/// After so many busy users drawn in a row, one is let start a second session.
+const DRAWS_MAX: u32 = 64;
+
+impl Starters {
+    fn new(options: &Options) -> Starters {
+        let users = Zipf::new(options.users, options.user_exponent);
+        Starters { users, busy: vec![0; (options.users as usize).div_ceil(64)] }
+    }
+
+    fn start(&mut self, random: &mut Random) -> u32 {
+        let mut user = self.users.rank(random.bits());
+        for _ in 1..DRAWS_MAX {
+            if self.busy[user as usize / 64] >> (user % 64) & 1 == 0 {
+                break;
+            }
+            user = self.users.rank(random.bits());
+        }
+        self.busy[user as usize / 64] |= 1 << (user % 64);
+        user
+    }
+
+    fn end(&mut self, user: u32) {
+        self.busy[user as usize / 64] &= !(1 << (user % 64));
+    }
+}
+
 /// All users' sessions.
 pub(crate) struct Simulation {
     seed: u64,
     items: u32,
     truncate_times: bool,
     random: Random,
-    users: Zipf,
+    starters: Starters,
     popularity: Popularity,
     habits: Habits,
     lengths: Geometric,
@@ -108,7 +141,7 @@ impl Simulation {
             items: options.items,
             truncate_times: options.time_unit == TimeUnit::Seconds,
             random: Random::new(options.seed, Stream::Sessions),
-            users: Zipf::new(options.users, options.user_exponent),
+            starters: Starters::new(options),
             popularity: Popularity::new(options),
             habits: Habits::new(options),
             lengths: Exponential::geometric(options.session_events - 1.0),
@@ -152,7 +185,7 @@ impl Simulation {
         while self.schedule.is_behind() {
             let length = 1 + self.lengths.draw(&mut self.random);
             let session = Session {
-                user: self.users.rank(self.random.bits()),
+                user: self.starters.start(&mut self.random),
                 events_left: self.schedule.promise(length),
                 items: [0; REMEMBERED],
                 seen: 0,
@@ -209,7 +242,9 @@ impl Simulation {
     }
 
     fn sleep(&mut self, number: u32, now_ms: u64) {
-        if self.sessions[number as usize].events_left == 0 {
+        let session = &self.sessions[number as usize];
+        if session.events_left == 0 {
+            self.starters.end(session.user);
             self.free.push(number);
             return;
         }
@@ -312,6 +347,25 @@ mod tests {
         let mean_ms = gaps.iter().sum::<u64>() / gaps.len() as u64;
         assert!((38_000..42_000).contains(&mean_ms), "{mean_ms}");
         assert!(gaps.iter().all(|&gap_ms| gap_ms >= 1000));
+    }
+
+    #[test]
+    fn no_one_is_in_two_sessions_at_once() {
+        // Eight users at most, hardly ever free: many draws meet a busy one.
+        let options = Options { events: 5_000, users: 8, duration_ms: 3_600_000 * 48, ..Options::default() };
+        let mut simulation = Simulation::new(&options);
+        let mut events = Vec::new();
+        let mut overlaps = 0;
+        while !simulation.is_over() {
+            simulation.next_second(&mut events);
+            let active = simulation.sessions.iter().filter(|session| session.events_left > 0);
+            let mut users: Vec<u32> = active.map(|session| session.user).collect();
+            users.sort_unstable();
+            overlaps += users.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        }
+        assert_eq!(overlaps, 0);
+        // Where there is no one else, a second session starts all the same.
+        assert_eq!(drawn(&Options { users: 1, duration_ms: 60_000, ..options }).len(), 5_000);
     }
 
     #[test]
