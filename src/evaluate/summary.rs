@@ -203,6 +203,7 @@ fn intervals(observed: Option<Scores<f64>>, resampled: impl Iterator<Item = Scor
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::evaluate::random::Stream;

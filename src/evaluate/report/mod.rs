@@ -19,6 +19,7 @@ mod ranks;
 mod scale;
 mod tables;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod throughput;
 mod users;
@@ -72,9 +73,10 @@ fn body(markup: &mut Markup, summary: &Summary, evaluation: &Evaluation, facts: 
         if summary.events > 0 {
             evaluated(markup, summary, evaluation);
         }
-        if facts.throughput.len() > 1 {
+        let spans = throughput::spans(&facts.throughput);
+        if !spans.is_empty() {
             section(markup, "Throughput", "Between successive readings of the number of events read.", |markup| {
-                throughput::figures(markup, &facts.throughput);
+                throughput::figures(markup, &spans);
             });
         }
     });

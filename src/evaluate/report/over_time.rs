@@ -126,7 +126,7 @@ impl Series {
 
     /// Lines through the middles of adjacent spans; a gap in the log is a gap in the line.
     fn draw_method(&self, markup: &mut Markup, x: Scale, y: Scale, method: usize, metric: &Metric) {
-        let adjacent = |a: &Point, b: &Point| b.start - a.start == self.width;
+        let adjacent = |a: &Point, b: &Point| b.start.checked_sub(a.start) == Some(self.width);
         for run in self.points.chunk_by(adjacent) {
             let line: Vec<(f64, f64)> = run
                 .iter()
