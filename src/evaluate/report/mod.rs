@@ -6,7 +6,7 @@
 //! ```
 //!
 //! No scripts, no fonts, no links: the plots are inline SVG with tooltips (`<title>`) and a description in words
-//! (`aria-label`). All strings are escaped and all elements closed by [`markup`]. Methods differ in colour (a palette after
+//! (`aria-label`). All strings are escaped and all elements closed by `markup`. Methods differ in colour (a palette after
 //! Okabe and Ito, told apart by colour-blind people), in dash and in mark.
 
 mod calendar;
