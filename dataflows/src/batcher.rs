@@ -1,67 +1,47 @@
 //! Forming batches of updates that are due when they come.
 
 use crate::event::Time;
+use differential_dataflow::batcher::merge::Sealer;
 use differential_dataflow::batcher::{Batcher, Extract};
 use differential_dataflow::consolidation::consolidate_updates;
-use differential_dataflow::trace::Builder;
+use std::marker::PhantomData;
 use timely::progress::frontier::{Antichain, AntichainRef};
 
 /// Collects updates as they come, and sorts them once, when a batch is asked for.
 ///
 /// Differential's own batcher merges sorted runs all the time, so as to be ready for updates far in the future. Behind a
 /// delay line nearly all updates go into the next batch, and one sort of them costs a third.
-pub(crate) struct SortingBatcher<Bu: Builder<Time = Time>> {
-    updates: Vec<Bu::Input>,
+pub(crate) struct SortingBatcher<D, S> {
+    updates: Vec<(D, Time, i64)>,
     pending: Antichain<Time>,
+    sealer: PhantomData<S>,
 }
 
-impl<Bu: Builder<Time = Time>> SortingBatcher<Bu> {
+impl<D, S> SortingBatcher<D, S> {
     pub(crate) fn new() -> Self {
-        SortingBatcher { updates: Vec::new(), pending: Antichain::new() }
+        SortingBatcher { updates: Vec::new(), pending: Antichain::new(), sealer: PhantomData }
     }
 }
 
-impl<D, Bu> Extract for SortingBatcher<Bu>
-where
-    D: Ord + Clone + 'static,
-    Bu: Builder<Time = Time, Input = Vec<(D, Time, i64)>>,
-{
+impl<D: Ord, S: Sealer<Vec<(D, Time, i64)>>> Extract for SortingBatcher<D, S> {
     type Time = Time;
-    type Output = Bu::Output;
+    type Output = S::Output;
 
-    fn extract<'a>(&'a mut self, upper: AntichainRef<'_, Time>) -> (Option<Bu::Output>, AntichainRef<'a, Time>) {
-        let (mut due, mut later) = (Vec::new(), Vec::new());
-        for mut updates in self.updates.drain(..) {
-            if updates.iter().any(|(_, time, _)| upper.less_equal(time)) {
-                later.extend(updates.extract_if(.., |(_, time, _)| upper.less_equal(time)));
-            }
-            if due.is_empty() { due = updates } else { due.append(&mut updates) }
-        }
+    fn extract<'a>(&'a mut self, upper: AntichainRef<'_, Time>) -> (Option<S::Output>, AntichainRef<'a, Time>) {
+        let later: Vec<_> = self.updates.extract_if(.., |(_, time, _)| upper.less_equal(time)).collect();
+        let mut due = std::mem::replace(&mut self.updates, later);
         self.pending.clear();
-        if let Some(least) = later.iter().map(|(_, time, _)| *time).min() {
-            self.pending.insert(least);
-            self.updates.push(later);
-        }
+        self.updates.iter().for_each(|(_, time, _)| {
+            self.pending.insert(*time);
+        });
         consolidate_updates(&mut due);
-        if due.is_empty() {
-            return (None, self.pending.borrow());
-        }
-        let keys = due.chunk_by(|a, b| a.0 == b.0).count();
-        let mut builder = Bu::with_capacity(keys, keys, due.len());
-        builder.push(&mut due);
-        (builder.done(), self.pending.borrow())
+        let batch = if due.is_empty() { None } else { S::seal(&mut vec![due]) };
+        (batch, self.pending.borrow())
     }
 }
 
-impl<D, Bu> Batcher<Vec<(D, Time, i64)>> for SortingBatcher<Bu>
-where
-    D: Ord + Clone + 'static,
-    Bu: Builder<Time = Time, Input = Vec<(D, Time, i64)>>,
-{
+impl<D: Ord, S: Sealer<Vec<(D, Time, i64)>>> Batcher<Vec<(D, Time, i64)>> for SortingBatcher<D, S> {
     fn insert(&mut self, container: &mut Vec<(D, Time, i64)>) {
-        match self.updates.last_mut() {
-            Some(updates) => updates.append(container),
-            None => self.updates.push(std::mem::take(container)),
-        }
+        self.updates.append(container);
     }
 }

@@ -77,7 +77,7 @@ pub fn popular<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> Str
 /// The items in the window and their counts, arranged by item.
 pub fn window_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> Arranged<'s, WindowCounts> {
     let updates = delay_line(pane_counts(events, options));
-    type Batches = SortingBatcher<VecOrdKeyBuilder<ItemId, Time, i64>>;
+    type Batches = SortingBatcher<(ItemId, ()), VecOrdKeyBuilder<ItemId, Time, i64>>;
     arrange_core::<_, _, Batches, KeySpine<_, _, _>>(updates, Pipeline, "window-counts", |_, _| Batches::new())
 }
 

@@ -10,7 +10,7 @@ use crate::pipeline::Settings;
 use crate::progress::Progress;
 use crate::sinks::embedded::OtherPipeline;
 use crate::sources::files::CHUNK_BYTES;
-use crate::sources::{Delimiter, FileLog, Header, Options, Style, TimeUnit};
+use crate::sources::{Delimiter, Dialect, FileLog, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
@@ -94,7 +94,7 @@ impl ReplayPlan {
     pub(super) fn source(&self) -> Result<Options, ReplayError> {
         let source = &self.config.source;
         let delimiter: Delimiter = char::from(source.delimiter).to_string().parse()?;
-        let style = Style {
+        let dialect = Dialect {
             delimiter,
             time_unit: self.time_unit(),
             behaviors: self.config.behaviors.names.clone(),
@@ -108,7 +108,7 @@ impl ReplayPlan {
                 HeaderWord::Present => Header::Present,
                 HeaderWord::Absent => Header::Absent,
             },
-            style,
+            dialect,
             log_name: self.log_name.clone(),
             chunk_bytes,
         })
