@@ -23,7 +23,7 @@ mod tests;
 pub use packed::PackedModel;
 pub use requests::{Ranked, RequestError, Requests, States};
 
-use super::kernels::{Matrix, Panel, Selection, rescore, scan};
+use super::kernels::{Entry, Matrix, Panel, Selection, exp, ln, rescore, scan};
 use first_pass::FirstPass;
 use forward::Forward;
 use requests::Batch;
@@ -96,10 +96,31 @@ impl Scorer {
         self.rank(Batch::States(states), k, out);
     }
 
+    /// For each request the logarithm of Σ exp(logit) over all count+1 entries (the padding item's too): a REINFORCE
+    /// score less this is its log-softmax. Other policies have no logits; their `out` stays empty.
+    ///
+    /// Meant for a few requests that are to be shown: every logit is computed, one request after the other.
+    pub fn log_normalizers(&mut self, requests: &Requests, out: &mut Vec<f64>) {
+        out.clear();
+        let model = &*self.model;
+        let Some(table) = model.logit_table() else { return };
+        let mut logits = Vec::with_capacity(table.count());
+        for request in 0..requests.len() {
+            let batch = Batch::Sequences { requests, exclude_sequence: false, noise: None };
+            let queries = self.forward.queries(model, batch, request..request + 1);
+            logits.clear();
+            logits.extend((0..table.count() as u32).map(|index| Entry { score: 0.0, index }));
+            rescore(model.instructions(), table, queries.row(0), &mut logits);
+            let largest = logits.iter().map(|logit| logit.score).fold(f32::NEG_INFINITY, f32::max);
+            let exponential = |logit: &Entry| exp(f64::from(logit.score) - f64::from(largest));
+            out.push(f64::from(largest) + ln(logits.iter().map(exponential).sum()));
+        }
+    }
+
     fn rank(&mut self, batch: Batch<'_>, k: usize, out: &mut Ranked) {
         out.clear();
         let k = k.min(self.model.count());
-        let chunk = if k == 0 { CHUNK } else { (SELECTED_MAX / k).clamp(1, CHUNK) };
+        let chunk = SELECTED_MAX.checked_div(k).map_or(CHUNK, |requests| requests.clamp(1, CHUNK));
         let mut first = 0;
         while first < batch.len() {
             let requests = first..batch.len().min(first + chunk);

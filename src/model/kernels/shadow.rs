@@ -8,12 +8,16 @@
 //! ```
 //!
 //! The score to be bounded is not q·x + b but the f32 chain of d fused multiply-adds that starts at b. Each step rounds with
-//! a relative error ≤ 2⁻²⁴, or an absolute one ≤ 2⁻¹⁵⁰ where it underflows, so that the chain is within γ·(|b| + Σ|q_k x_k|)
-//! + d·2⁻¹⁴⁹ of the real number, γ = d·2⁻²⁴/(1 − d·2⁻²⁴), and Σ|q_k x_k| ≤ ‖q‖·‖x‖ (Higham, Accuracy and Stability of
-//! Numerical Algorithms, section 3.1). This holds if nothing overflows, which ‖q‖·‖x‖ + |b| < 2¹²⁶ ensures. The bounds
+//! a relative error ≤ 2⁻²⁴, or an absolute one ≤ 2⁻¹⁵⁰ where it underflows, so that the chain is within
+//!
+//! ```text
+//! γ·(|b| + Σ|q_k x_k|) + d·2⁻¹⁴⁹,   γ = d·2⁻²⁴/(1 − d·2⁻²⁴),   Σ|q_k x_k| ≤ ‖q‖·‖x‖
+//! ```
+//!
+//! of the real number (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). This holds if nothing overflows, which ‖q‖·‖x‖ + |b| < 2¹²⁶ ensures. The bounds
 //! themselves are computed in f64 and widened by more than f64 can lose on the way.
 //!
-//! Rows are sorted by their largest magnitude, so that those of a tile (2048) share a scale that suits them all, and large
+//! Rows are sorted by their largest magnitude, so that those of a tile (4096) share a scale that suits them all, and large
 //! scores, which raise the thresholds, tend to come first.
 
 use super::Aligned;
@@ -21,8 +25,8 @@ use super::scan::Table;
 use super::vnni::{GROUP, Groups};
 use std::ops::Range;
 
-/// Groups of a tile: 2048 items, which the second-level cache holds while all users pass.
-const TILE_GROUPS: usize = 32;
+/// Groups of a tile: 4096 items, which the second-level cache holds while all users pass.
+const TILE_GROUPS: usize = 64;
 /// Longest row for which sums of int8 products stay far inside i32.
 const DEPTH_MAX: usize = 4096;
 /// Marks a place without an item, at the end of the last group.
@@ -54,6 +58,8 @@ pub(crate) struct Shadow {
 pub(crate) struct Tile {
     groups: Range<usize>,
     scale: f64,
+    /// 1 / scale.
+    inverse: f64,
     /// ‖x − x̂‖.
     residual: f64,
     /// ‖x̂‖.
@@ -93,7 +99,15 @@ impl Shadow {
         let largest =
             self.items[places.clone()].iter().filter(|&&item| item != NO_ITEM).map(|&item| magnitude(table.row(item)));
         let scale = (largest.fold(0.0, f32::max) / 127.0).max(SCALE_MIN);
-        let mut tile = Tile { groups, scale: f64::from(scale), residual: 0.0, rounded_norm: 0.0, norm: 0.0, bias: 0.0 };
+        let mut tile = Tile {
+            groups,
+            scale: f64::from(scale),
+            inverse: 1.0 / f64::from(scale),
+            residual: 0.0,
+            rounded_norm: 0.0,
+            norm: 0.0,
+            bias: 0.0,
+        };
         let mut integers = vec![0i8; self.quads * 4];
         for place in places {
             integers.fill(0);
@@ -138,7 +152,7 @@ impl Shadow {
     pub(crate) fn bounds(&self, tile: &Tile, query: &ShadowQuery) -> Option<Bounds> {
         let unit = tile.scale * query.scale;
         let magnitude = (query.norm * tile.norm + tile.bias) * WIDENED;
-        let inverse = 1.0 / unit;
+        let inverse = tile.inverse * query.inverse;
         let bias_units = tile.bias * inverse * WIDENED;
         let steps = self.depth as f64;
         let gamma = steps * 2f64.powi(-24) * 1.01;
@@ -182,6 +196,9 @@ fn magnitude(row: &[f32]) -> f32 {
     row.iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
+/// 1.5 · 2⁵²: f64 numbers of this size are integers.
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
+
 /// Upper bounds of a vector's norm, of its rounded twin's, and of their difference's.
 struct Norms {
     exact: f64,
@@ -195,7 +212,8 @@ fn round(values: &[f32], scale: f32, integers: &mut [i8]) -> Norms {
     let (mut exact, mut rounded, mut residual) = (0.0, 0.0, 0.0);
     for (&value, integer) in values.iter().zip(integers) {
         let value = f64::from(value);
-        let nearest = (value * inverse).round_ties_even().clamp(-127.0, 127.0);
+        // Adding a number whose last place is 1 rounds to an integer; any integer near would do.
+        let nearest = ((value * inverse).clamp(-127.0, 127.0) + ROUNDER) - ROUNDER;
         *integer = nearest as i8;
         exact += value * value;
         rounded += (nearest * scale) * (nearest * scale);
@@ -209,6 +227,8 @@ fn round(values: &[f32], scale: f32, integers: &mut [i8]) -> Norms {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShadowQuery {
     scale: f64,
+    /// 1 / scale.
+    inverse: f64,
     norm: f64,
     residual: f64,
     /// Sum of its integers.
@@ -233,7 +253,8 @@ impl ShadowQuery {
             *word = u32::from_le_bytes(integers.map(|integer| integer as u8));
         }
         let [norm, residual] = squares.map(|sum: f64| sum.sqrt() * WIDENED);
-        Some(ShadowQuery { scale: f64::from(scale), norm, residual, sum })
+        let scale = f64::from(scale);
+        Some(ShadowQuery { scale, inverse: 1.0 / scale, norm, residual, sum })
     }
 }
 
@@ -270,9 +291,10 @@ impl Bounds {
         if start < -self.reach {
             return None;
         }
-        let start = start.min(self.reach).ceil();
+        // An integer that is not below it, and the least f32 that is not below that.
+        let start = start.min(self.reach) as i32 + 1;
         let nearest = start as f32;
-        Some(if f64::from(nearest) < start { nearest.next_up() } else { nearest })
+        Some(if f64::from(nearest) < f64::from(start) { nearest.next_up() } else { nearest })
     }
 
     /// A start from which every sum is negative.

@@ -118,13 +118,13 @@ mod x86 {
             if _mm512_cmplt_epi32_mask(signs, zero) == u16::MAX {
                 continue;
             }
-            for u in 0..U {
-                hits.masks[u] = 0;
-                for (register, &sum) in sums[u].iter().enumerate() {
-                    hits.masks[u] |= u64::from(_mm512_cmpge_epi32_mask(sum, zero)) << (16 * register);
+            for (sums, (mask, values)) in sums.iter().zip(hits.masks.iter_mut().zip(&mut hits.sums)) {
+                *mask = 0;
+                for (register, &sum) in sums.iter().enumerate() {
+                    *mask |= u64::from(_mm512_cmpge_epi32_mask(sum, zero)) << (16 * register);
                 }
-                if hits.masks[u] != 0 {
-                    for (values, &sum) in hits.sums[u].as_chunks_mut::<16>().0.iter_mut().zip(&sums[u]) {
+                if *mask != 0 {
+                    for (values, &sum) in values.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
                         // SAFETY: sixteen i32 are as large as the register.
                         unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sum) };
                     }

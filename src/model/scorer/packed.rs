@@ -18,10 +18,22 @@ pub struct PackedModel {
 
 /// The deciding layers.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a model")]
 pub(super) enum Layers {
-    Ddpg { fc: [Panels; 3] },
-    Reinforce { pfc: [Panels; 2], rows: Vec<f32>, bias: Vec<f32>, hidden: usize },
-    Bcq { decoder: [Panels; 3], perturbator: [Panels; 3] },
+    Ddpg {
+        fc: [Panels; 3],
+    },
+    /// The head's count+1 rows stay as they are: the last one, padding, only counts for the log-softmax.
+    Reinforce {
+        pfc: [Panels; 2],
+        rows: Vec<f32>,
+        bias: Vec<f32>,
+        hidden: usize,
+    },
+    Bcq {
+        decoder: [Panels; 3],
+        perturbator: [Panels; 3],
+    },
 }
 
 impl PackedModel {
@@ -39,16 +51,12 @@ impl PackedModel {
         instructions.assert_available();
         let layers = match weights.policy {
             Policy::Ddpg { fc } => Layers::Ddpg { fc: fc.each_ref().map(Panels::new) },
-            Policy::Reinforce { pfc, mut softmax } => {
-                // The padding item's row stays, for the log-softmax over all count+1 entries.
-                softmax.weight.shrink_to_fit();
-                Layers::Reinforce {
-                    pfc: pfc.each_ref().map(Panels::new),
-                    hidden: softmax.inputs,
-                    rows: softmax.weight,
-                    bias: softmax.bias,
-                }
-            }
+            Policy::Reinforce { pfc, softmax } => Layers::Reinforce {
+                pfc: pfc.each_ref().map(Panels::new),
+                hidden: softmax.inputs,
+                rows: softmax.weight,
+                bias: softmax.bias,
+            },
             Policy::Bcq { decoder, perturbator } => Layers::Bcq {
                 decoder: decoder.each_ref().map(Panels::new),
                 perturbator: perturbator.each_ref().map(Panels::new),
@@ -119,5 +127,13 @@ impl PackedModel {
             Layers::Ddpg { .. } | Layers::Bcq { .. } => (&self.items.data[..], self.dim(), None),
         };
         Table { rows: &rows[..self.count() * depth], depth, bias }
+    }
+
+    /// The rows of all count+1 logits, where the policy has logits.
+    pub(super) fn logit_table(&self) -> Option<Table<'_>> {
+        match &self.layers {
+            Layers::Reinforce { rows, bias, hidden, .. } => Some(Table { rows, depth: *hidden, bias: Some(bias) }),
+            Layers::Ddpg { .. } | Layers::Bcq { .. } => None,
+        }
     }
 }

@@ -360,6 +360,26 @@ fn a_state_of_nan_and_infinity_is_answered() {
 }
 
 #[test]
+fn normalizers_make_probabilities_of_logits() {
+    let weights = small(Kind::Reinforce, 40);
+    let Policy::Reinforce { pfc, softmax } = &weights.policy else { unreachable!("asked for REINFORCE") };
+    let model = Arc::new(PackedModel::new(weights.clone(), None));
+    let asked = requests(&model, 3, &mut Source::new(1, Flavor::Normal));
+    let mut normalizers = Vec::new();
+    Scorer::new(model.clone()).log_normalizers(&asked, &mut normalizers);
+    for (request, normalizer) in normalizers.iter().enumerate() {
+        let hidden = slow_linear(&pfc[1], &slow_linear(&pfc[0], &state(&weights, &asked, request), true), true);
+        let logits = slow_linear(softmax, &hidden, false);
+        assert_eq!(logits.len(), 41);
+        let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - normalizer).exp()).sum();
+        assert!((total - 1.0).abs() < 1e-12, "probabilities sum to {total}");
+    }
+    let ddpg = Arc::new(PackedModel::new(small(Kind::Ddpg, 40), None));
+    Scorer::new(ddpg).log_normalizers(&asked, &mut normalizers);
+    assert!(normalizers.is_empty());
+}
+
+#[test]
 fn given_noise_decides_over_drawn_noise() {
     let model = Arc::new(PackedModel::new(small(Kind::Bcq, 60), Some(4)));
     let asked = requests(&model, 3, &mut Source::new(2, Flavor::Normal));
