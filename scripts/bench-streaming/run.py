@@ -231,10 +231,14 @@ def measure(candidate):
     if process.returncode != 0:
         candidate.failure = f"exit code {process.returncode}"
         return
-    report = json.loads(output.strip().splitlines()[-1]) if candidate.self_timed else json.loads(output)
+    try:
+        report = json.loads(output.strip().splitlines()[-1] if candidate.self_timed else output)
+        candidate.failure = candidate.check(report) or ""
+    except (ValueError, KeyError, IndexError) as error:
+        candidate.failure = f"no report that makes sense ({error!r})"
+        return
     if candidate.self_timed:
         sample.wall_s, sample.cpu_s = report["seconds"], report["cpu_seconds"]
-    candidate.failure = candidate.check(report) or ""
     candidate.samples.append(sample)
 
 

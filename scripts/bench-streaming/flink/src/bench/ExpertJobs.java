@@ -1,5 +1,6 @@
 package bench;
 
+import java.util.ArrayDeque;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.state.ValueState;
 import org.apache.flink.api.common.state.ValueStateDescriptor;
@@ -42,10 +43,11 @@ final class ExpertJobs {
     public static final class Panes {
         static final long SLIDE_MS = 80_000;
         static final int WINDOW = 45;
-        /** The window's panes, those still open, and the one that leaves. */
-        static final int RING = 64;
+        /** The window's panes, and as many open ones as two readers may drift apart: two and a half days. */
+        static final int RING = 4096;
 
         final Counts[] ring = new Counts[RING];
+        final ArrayDeque<Counts> spare = new ArrayDeque<>();
         final Counts totals = new Counts();
         final int[] events = new int[RING];
         long eventsTotal;
@@ -54,7 +56,7 @@ final class ExpertJobs {
         void add(long item, long timeMs) {
             int pane = (int) (timeMs / SLIDE_MS % RING);
             if (ring[pane] == null) {
-                ring[pane] = new Counts();
+                ring[pane] = spare.isEmpty() ? new Counts() : spare.pop();
             }
             ring[pane].add(item, 1);
             events[pane]++;
@@ -68,6 +70,8 @@ final class ExpertJobs {
             addAll(ring[oldest], -1);
             if (ring[oldest] != null) {
                 ring[oldest].clear();
+                spare.push(ring[oldest]);
+                ring[oldest] = null;
                 eventsTotal -= events[oldest];
                 events[oldest] = 0;
             }
