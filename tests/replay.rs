@@ -1,7 +1,7 @@
 //! `eddyline replay`, as a user runs it: canonical files against a slow reference, and the same bytes for any number of
 //! workers and processes.
 
-#![allow(clippy::unwrap_used, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 #[path = "replay/reference.rs"]
 mod reference;
@@ -27,9 +27,8 @@ fn checked(output: Output) -> String {
 
 /// The canonical files in a directory, by name.
 fn outputs(directory: &Path) -> BTreeMap<String, String> {
-    let read = |entry: fs::DirEntry| {
-        (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())
-    };
+    let read =
+        |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap());
     fs::read_dir(directory).unwrap().map(|entry| read(entry.unwrap())).collect()
 }
 
@@ -83,7 +82,10 @@ impl Log {
         let start = |index: usize| -> Child {
             let (count, index) = (processes.to_string(), index.to_string());
             let mut command = eddyline(&["replay", "--json", "--out", out.to_str().unwrap()]);
-            command.args(["-n", &count, "-p", &index, "--hostfile", hosts.to_str().unwrap()]).args(&self.files).args(flags);
+            command
+                .args(["-n", &count, "-p", &index, "--hostfile", hosts.to_str().unwrap()])
+                .args(&self.files)
+                .args(flags);
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
         let children: Vec<Child> = (0..processes).map(start).collect();
@@ -151,7 +153,16 @@ fn an_unruly_log_equals_the_reference() {
     let log = unruly("1");
     for admit_late in [false, true] {
         log.equals_the_reference(&Rules { admit_late, ..Rules::default() });
-        let odd = Rules { tick: 7_000, slide: 21_000, window: 63_000, lateness: 3_000, top: 3, length: 4, n: 5, ..Rules::default() };
+        let odd = Rules {
+            tick: 7_000,
+            slide: 21_000,
+            window: 63_000,
+            lateness: 3_000,
+            top: 3,
+            length: 4,
+            n: 5,
+            ..Rules::default()
+        };
         log.equals_the_reference(&Rules { admit_late, min_history: 3, ..odd });
     }
 }
@@ -160,7 +171,16 @@ fn an_unruly_log_equals_the_reference() {
 fn an_unruly_log_is_the_same_everywhere() {
     let log = unruly("2");
     log.is_the_same_everywhere(&[]);
-    log.is_the_same_everywhere(&["--set", "time.late=admit", "--set", "time.tick=3s", "--set", "popular.slide=9s", "--set", "popular.window=27s"]);
+    log.is_the_same_everywhere(&[
+        "--set",
+        "time.late=admit",
+        "--set",
+        "time.tick=3s",
+        "--set",
+        "popular.slide=9s",
+        "--set",
+        "popular.window=27s",
+    ]);
 }
 
 #[test]
@@ -180,8 +200,14 @@ fn the_worked_example_of_the_contract() {
          {\"time\":100000,\"user\":3,\"items\":[100,101,102],\"from_model\":0,\"last_reward\":-1}\n\
          {\"time\":3720000,\"user\":1,\"items\":[100,103],\"from_model\":0,\"last_reward\":0}\n"
     );
-    assert_eq!(files["late.jsonl"], "{\"partition\":0,\"offset\":6,\"user\":3,\"item\":100,\"behavior\":\"pv\",\"time\":3000}\n");
-    assert_eq!(files["rejected.jsonl"], "{\"partition\":0,\"offset\":8,\"reason\":\"user\",\"record\":\"eCwxLHB2LDM=\"}\n");
+    assert_eq!(
+        files["late.jsonl"],
+        "{\"partition\":0,\"offset\":6,\"user\":3,\"item\":100,\"behavior\":\"pv\",\"time\":3000}\n"
+    );
+    assert_eq!(
+        files["rejected.jsonl"],
+        "{\"partition\":0,\"offset\":8,\"reason\":\"user\",\"record\":\"eCwxLHB2LDM=\"}\n"
+    );
 }
 
 #[test]
@@ -232,7 +258,9 @@ fn packed_files_and_standard_input_are_the_same_log() {
 fn a_real_log_equals_the_reference() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/movielens_small.csv");
     if !shared.exists() {
-        println!("SKIP: the MovieLens sample is not here, and may not be passed on (research use); the OTTO sample is tested");
+        println!(
+            "SKIP: the MovieLens sample is not here, and may not be passed on (research use); the OTTO sample is tested"
+        );
     }
     let otto = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/otto_sample.csv");
     for file in [otto, shared].into_iter().filter(|file| file.exists()) {

@@ -63,7 +63,8 @@ fn rows(summary: &Summary) -> Vec<(String, String)> {
     let digests = &summary.digests;
     let by_reason: Vec<String> = summary.rejected_by_reason.iter().map(|(r, count)| format!("{count} {r}")).collect();
     let reasons = if by_reason.is_empty() { String::new() } else { format!(" ({})", by_reason.join(", ")) };
-    let span = summary.times.map_or("none".to_owned(), |(least, largest)| format!("{} to {}", date(least), date(largest)));
+    let span =
+        summary.times.map_or("none".to_owned(), |(least, largest)| format!("{} to {}", date(least), date(largest)));
     let row = |name: &str, value: String| (name.to_owned(), value);
     vec![
         row("events", format!("{} of {} lines", summary.events, summary.lines)),

@@ -9,8 +9,8 @@ pub mod plan;
 mod summary;
 mod watch;
 
-pub use drive::Gauges;
 pub use crate::sinks::embedded::OtherPipeline;
+pub use drive::Gauges;
 pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX};
 pub use summary::{Summary, Throughput};
 
@@ -262,4 +262,3 @@ fn strict(log: &FileLog, rejected: &Rejected) -> ReplayError {
         reason: rejected.reason.name(),
     }
 }
-

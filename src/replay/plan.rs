@@ -1,9 +1,12 @@
 //! What a replay is told, resolved: the configuration's sections mapped to the rooms that they configure.
 
-use super::{ReplayError, Shared};
 use super::feed::Stamping;
+use super::{ReplayError, Shared};
 use crate::cluster::{Agreement, Cluster};
-use crate::config::{Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward, TimeUnit as TimeUnitWord};
+use crate::config::{
+    Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward,
+    TimeUnit as TimeUnitWord,
+};
 use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
@@ -94,11 +97,8 @@ impl ReplayPlan {
     pub(super) fn source(&self) -> Result<Options, ReplayError> {
         let source = &self.config.source;
         let delimiter: Delimiter = char::from(source.delimiter).to_string().parse()?;
-        let dialect = Dialect {
-            delimiter,
-            time_unit: self.time_unit(),
-            behaviors: self.config.behaviors.names.clone(),
-        };
+        let dialect =
+            Dialect { delimiter, time_unit: self.time_unit(), behaviors: self.config.behaviors.names.clone() };
         // A first chunk of every file waits until the last one has its turn.
         let chunk_bytes = (FIRST_CHUNKS_BYTES / self.files.len().max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
         Ok(Options {
@@ -152,7 +152,8 @@ impl ReplayPlan {
         let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, model)?;
         let own = [("configuration", "configuration"), ("model", "model"), ("journal", "journal")];
         parts.extend(own.map(|(name, key)| (name.to_owned(), digest(&parts_of.get(key)))));
-        let flags = (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
+        let flags =
+            (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
         parts.push(("flags".to_owned(), digest(&flags)));
         Ok(Agreement { parts })
     }
@@ -221,16 +222,28 @@ impl ReplayPlan {
     }
 
     /// Equal for two replays just if all their results are.
-    pub(super) fn fingerprint(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Result<String, ReplayError> {
+    pub(super) fn fingerprint(
+        &self,
+        log: &FileLog,
+        settings: &Settings,
+        model: Option<&str>,
+    ) -> Result<String, ReplayError> {
         let parts = Value::Object(self.fingerprint_parts(log, settings, model)?);
         Ok(blake3::hash(parts.to_string().as_bytes()).to_hex().to_string())
     }
 
     /// What the fingerprint is made of.
-    pub(super) fn fingerprint_parts(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Result<Map<String, Value>, ReplayError> {
+    pub(super) fn fingerprint_parts(
+        &self,
+        log: &FileLog,
+        settings: &Settings,
+        model: Option<&str>,
+    ) -> Result<Map<String, Value>, ReplayError> {
         let Dataflows { popular, recent, recommend } = self.dataflows;
         let journal = match &self.journal {
-            Some(path) => Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?),
+            Some(path) => {
+                Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?)
+            }
             None => None,
         };
         let parts = json!({

@@ -41,7 +41,6 @@ struct Row {
     offset: usize,
     user: u64,
     item: u64,
-    behavior: &'static str,
     time: i64,
     logical: i64,
 }
@@ -121,7 +120,7 @@ fn read(rules: &Rules, partition: usize, text: &[u8], rows: &mut Vec<Row>, late:
                 }
                 if time >= watermark || rules.admit_late {
                     let logical = time.max(watermark);
-                    rows.push(Row { partition, offset, user, item, behavior, time, logical });
+                    rows.push(Row { partition, offset, user, item, time, logical });
                 }
                 watermark = watermark.max(time - rules.lateness);
             }
@@ -171,7 +170,8 @@ fn users(rules: &Rules, rows: &[Row], windows: &BTreeMap<i64, Vec<(u64, u64)>>) 
         for tick in ticks {
             let mut before: Vec<&Row> = mine.iter().filter(|row| row.logical < tick).collect();
             before.sort_by_key(|row| (row.time, row.partition, row.offset));
-            let items: Vec<u64> = before[before.len().saturating_sub(rules.length)..].iter().map(|row| row.item).collect();
+            let items: Vec<u64> =
+                before[before.len().saturating_sub(rules.length)..].iter().map(|row| row.item).collect();
             recent.insert((tick, user), format!("{{\"time\":{tick},\"user\":{user},\"items\":{}}}\n", list(&items)));
             let popular = windows.get(&(tick / rules.slide * rules.slide)).map_or(&[][..], Vec::as_slice);
             let fill: Vec<u64> = popular.iter().take(rules.n).map(|(item, _)| *item).collect();
