@@ -128,10 +128,9 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let model = plan.load_model()?;
     let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
     let model_hash = model.as_ref().map(|model| model.content_hash());
-    let sinks = open_sinks(plan, &log, &settings, model_hash.clone())?;
-    let wants_rows = !sinks.is_empty();
-    let sinks = match wants_rows {
-        true => Some(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?),
+    let wants_rows = plan.out.is_some() || plan.store.is_some();
+    let sinks = match wants_rows && plan.is_first_process() {
+        true => Some(SinkThread::spawn(open_sinks(plan, &log, &settings, model_hash.clone())?, SINK_QUEUE_BYTES)?),
         false => None,
     };
     let shared = Arc::new(Shared {

@@ -158,6 +158,11 @@ impl ReplayPlan {
         Ok(Agreement { parts })
     }
 
+    /// Whether this is the process that writes, or the only one.
+    pub(super) fn is_first_process(&self) -> bool {
+        self.processes.as_ref().is_none_or(|processes| processes.index == 0)
+    }
+
     /// Workers of all processes.
     pub(super) fn peers(&self) -> usize {
         self.workers * self.processes.as_ref().map_or(1, |processes| processes.addresses.len())
