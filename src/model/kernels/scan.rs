@@ -86,19 +86,38 @@ fn transpose(instructions: Instructions, rows: &[f32], depth: usize, panel: &mut
     #[cfg(target_arch = "x86_64")]
     if instructions != Instructions::Portable && rows.len() == PANEL * depth {
         done = depth / 8 * 8;
-        for k in (0..done).step_by(8) {
-            for row in (0..PANEL).step_by(8) {
-                // SAFETY: AVX2 is there; rows row … row+7 and columns k … k+7 lie in both arrays.
-                unsafe {
-                    let to = panel.columns.as_mut_ptr().add(k * PANEL + row);
-                    super::avx2::transpose_8x8(rows.as_ptr().add(row * depth + k), depth, to, PANEL);
-                }
-            }
-        }
+        // SAFETY: AVX2 is there; both arrays have PANEL · depth values.
+        unsafe { transpose_eights(rows, depth, &mut panel.columns) };
     }
     for (column, row) in rows.chunks_exact(depth).enumerate() {
         for (k, &value) in row.iter().enumerate().skip(done) {
             panel.columns[k * PANEL + column] = value;
+        }
+    }
+}
+
+/// The columns that make up whole eights.
+///
+/// # Safety
+/// The processor must have AVX2, and both arrays PANEL · depth values.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_eights(rows: &[f32], depth: usize, columns: &mut [f32]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // The next panel's rows are called for a cache line at a time: strides like these escape the processor's own guess.
+    let line = super::aligned::LINE;
+    for row in (0..PANEL).step_by(8) {
+        for k in (0..depth / 8 * 8).step_by(8) {
+            for ahead in (0..64).step_by(line) {
+                _mm_prefetch::<_MM_HINT_T0>(
+                    rows.as_ptr().wrapping_add(rows.len() + row * depth + 8 * k + ahead).cast(),
+                );
+            }
+            // SAFETY: rows row … row+7 and columns k … k+7 lie in both arrays.
+            unsafe {
+                let to = columns.as_mut_ptr().add(k * PANEL + row);
+                super::avx2::transpose_8x8(rows.as_ptr().add(row * depth + k), depth, to, PANEL);
+            }
         }
     }
 }
