@@ -37,11 +37,11 @@ JOBS = ["popular", "recent", "both"]
 
 # Eddyline's invocation, and where its report has the digests: the only place that knows.
 EDDYLINE_JOBS = {
-    "popular": ["--set", "recent.enabled=false", "--set", "recommend.enabled=false"],
-    "recent": ["--set", "popular.enabled=false", "--set", "recommend.enabled=false"],
-    "both": ["--set", "recommend.enabled=false"],
+    "popular": ["--only", "popular"],
+    "recent": ["--only", "recent"],
+    "both": ["--only", "popular,recent"],
     "both, recommend": [],
-    "both, arrangement": ["--set", "recommend.enabled=false", "--set", "recent.arrange=true"],
+    "both, arrangement": ["--only", "popular,recent", "--set", "recent.arrange=true"],
 }
 
 
@@ -51,7 +51,7 @@ def eddyline_command(binary, job, workers, log):
 
 def eddyline_digests(report):
     """{"popular": {"rows": int, "sum": hex}, …} of the outputs that the run had."""
-    return {name: report["digests"].get(name) for name in ("popular", "recent")}
+    return {name: report["replay"]["digests"].get(name) for name in ("popular", "recent")}
 
 
 @dataclass

@@ -93,7 +93,7 @@ impl Panes {
 
     fn emit(&mut self, window_end: u64) {
         let list = top(&self.counts);
-        let mut row = vec![window_end * 1000, list.len() as u64];
+        let mut row = vec![list.len() as u64, window_end * 1000];
         row.extend(list.iter().map(|(_, item)| u64::from(*item)));
         row.extend(list.iter().map(|(count, _)| u64::from(*count)));
         self.digest.add(&row);
@@ -146,7 +146,7 @@ mod tests {
             list.sort_by_key(|(item, count)| (u64::MAX - count, *item));
             list.truncate(TOP);
             if !list.is_empty() {
-                let mut row = vec![window_end * 1000, list.len() as u64];
+                let mut row = vec![list.len() as u64, window_end * 1000];
                 row.extend(list.iter().map(|(item, _)| item));
                 row.extend(list.iter().map(|(_, count)| count));
                 digest.add(&row);

@@ -84,7 +84,7 @@ impl Ticks {
             let user = &self.users[id as usize];
             let (len, next) = (usize::from(user.len), usize::from(user.next));
             let mut row = [0; 3 + LENGTH];
-            row[..3].copy_from_slice(&[tick * 1000, u64::from(id), len as u64]);
+            row[..3].copy_from_slice(&[len as u64, tick * 1000, u64::from(id)]);
             let (newer, older) = user.items[..len.max(next)].split_at(next);
             for (field, item) in row[3..].iter_mut().zip(older.iter().chain(newer)) {
                 *field = u64::from(*item);
@@ -113,7 +113,7 @@ mod tests {
                 let mut of_user: Vec<_> = events.iter().filter(|(id, _, time)| *id == user && *time < tick).collect();
                 of_user.sort_by_key(|(_, _, time)| *time);
                 let last = &of_user[of_user.len().saturating_sub(LENGTH)..];
-                let mut row = vec![tick * 1000, user, last.len() as u64];
+                let mut row = vec![last.len() as u64, tick * 1000, user];
                 row.extend(last.iter().map(|(_, item, _)| item));
                 digest.add(&row);
             }
