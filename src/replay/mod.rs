@@ -11,7 +11,7 @@ mod watch;
 
 pub use crate::sinks::embedded::OtherPipeline;
 pub use drive::Gauges;
-pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX};
+pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, source_options, time_unit};
 pub use summary::{Summary, Throughput};
 
 use crate::cluster::{self, ClusterError, ExecuteError};
@@ -120,7 +120,9 @@ pub struct Outcome {
 pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let started = Instant::now();
     let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
-    let log = Arc::new(FileLog::open(&plan.files, &plan.source()?)?);
+    let options = source_options(&plan.config, plan.log_name.clone(), plan.files.len())?;
+    let log = Arc::new(FileLog::open(&plan.files, &options)?);
+    warn_of_settings(&log)?;
     let journal = match &plan.journal {
         Some(path) => Journal::read(path, log.partitions().len())?,
         None => Journal::default(),
@@ -155,6 +157,16 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let Some(done) = done else { return Ok(None) };
     let (summary, evaluation) = finish(plan, &log, done, sinks, model_hash, started)?;
     Ok(Some(Outcome { summary, evaluation, throughput: watch.finish() }))
+}
+
+/// Warns where the first lines of a file look as if they were meant to be read otherwise.
+fn warn_of_settings(log: &FileLog) -> Result<(), SourceError> {
+    for (at, partition) in log.partitions().iter().enumerate() {
+        for hint in log.diagnose(at)? {
+            tracing::warn!("{}: {hint}", partition.input());
+        }
+    }
+    Ok(())
 }
 
 /// What all workers of a process share.

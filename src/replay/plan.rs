@@ -13,7 +13,7 @@ use crate::pipeline::Settings;
 use crate::progress::Progress;
 use crate::sinks::embedded::OtherPipeline;
 use crate::sources::files::CHUNK_BYTES;
-use crate::sources::{Delimiter, Dialect, FileLog, Header, Options, TimeUnit};
+use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
@@ -92,36 +92,36 @@ pub struct Processes {
     pub addresses: Vec<String>,
 }
 
+/// How the configuration says that `files` files are read.
+///
+/// # Errors
+/// If it says so in a way that the reader does not know; the configuration's own checks come before.
+pub fn source_options(config: &Config, log_name: Option<String>, files: usize) -> Result<Options, FormatError> {
+    let source = &config.source;
+    let dialect = Dialect {
+        delimiter: char::from(source.delimiter).to_string().parse()?,
+        time_unit: time_unit(config),
+        behaviors: config.behaviors.names.clone(),
+    };
+    let header = match source.header {
+        HeaderWord::Auto => Header::Auto,
+        HeaderWord::Present => Header::Present,
+        HeaderWord::Absent => Header::Absent,
+    };
+    // A first chunk of every file waits until the last one has its turn.
+    let chunk_bytes = (FIRST_CHUNKS_BYTES / files.max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
+    Ok(Options { columns: source.columns.to_string().parse()?, header, dialect, log_name, chunk_bytes })
+}
+
+/// The unit of the log's times.
+pub fn time_unit(config: &Config) -> TimeUnit {
+    match config.source.time_unit {
+        TimeUnitWord::Seconds => TimeUnit::Seconds,
+        TimeUnitWord::Milliseconds => TimeUnit::Milliseconds,
+    }
+}
+
 impl ReplayPlan {
-    /// How files are read.
-    pub(super) fn source(&self) -> Result<Options, ReplayError> {
-        let source = &self.config.source;
-        let delimiter: Delimiter = char::from(source.delimiter).to_string().parse()?;
-        let dialect =
-            Dialect { delimiter, time_unit: self.time_unit(), behaviors: self.config.behaviors.names.clone() };
-        // A first chunk of every file waits until the last one has its turn.
-        let chunk_bytes = (FIRST_CHUNKS_BYTES / self.files.len().max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
-        Ok(Options {
-            columns: source.columns.to_string().parse()?,
-            header: match source.header {
-                HeaderWord::Auto => Header::Auto,
-                HeaderWord::Present => Header::Present,
-                HeaderWord::Absent => Header::Absent,
-            },
-            dialect,
-            log_name: self.log_name.clone(),
-            chunk_bytes,
-        })
-    }
-
-    /// The unit of the log's times.
-    pub fn time_unit(&self) -> TimeUnit {
-        match self.config.source.time_unit {
-            TimeUnitWord::Seconds => TimeUnit::Seconds,
-            TimeUnitWord::Milliseconds => TimeUnit::Milliseconds,
-        }
-    }
-
     /// The processes, and this one's place among them.
     pub(super) fn cluster(&self) -> Cluster {
         match &self.processes {
