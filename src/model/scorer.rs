@@ -8,7 +8,7 @@
 //! Invariants:
 //! - The bits of a request's answer depend on the weights, the seed and that request alone: not on the other requests of a
 //!   batch, the number of threads, or the processor. Every sum is a chain of fused multiply-adds in index order
-//!   ([`super::kernels`]); what selects the items worth an exact score works with proven bounds and never shows.
+//!   (see `kernels`); what selects the items worth an exact score works with proven bounds and never shows.
 //! - The answer is the exact top-k of those f32 scores; equal scores go to the smaller index, NaN (from weights so large
 //!   that an activation overflows) ranks below everything. The padding item is not in the catalogue and never returned.
 //! - The matrix of requests × items is never in memory, and a warm [`Scorer`] allocates nothing.

@@ -82,18 +82,29 @@ struct Tile<'a, W> {
 
 /// Rows of `depth` values into the panel's columns.
 fn transpose(instructions: Instructions, rows: &[f32], depth: usize, panel: &mut Panel) {
-    let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
-    if instructions != Instructions::Portable && rows.len() == PANEL * depth {
-        done = depth / 8 * 8;
-        // SAFETY: AVX2 is there; both arrays have PANEL · depth values.
-        unsafe { transpose_eights(rows, depth, &mut panel.columns) };
-    }
+    let done = transpose_vectors(instructions, rows, depth, panel);
     for (column, row) in rows.chunks_exact(depth).enumerate() {
         for (k, &value) in row.iter().enumerate().skip(done) {
             panel.columns[k * PANEL + column] = value;
         }
     }
+}
+
+/// Transposes as many columns of a full panel as vectors can take; says how many.
+#[cfg(target_arch = "x86_64")]
+fn transpose_vectors(instructions: Instructions, rows: &[f32], depth: usize, panel: &mut Panel) -> usize {
+    if instructions == Instructions::Portable || rows.len() < PANEL * depth {
+        return 0;
+    }
+    assert!(panel.columns.len() >= PANEL * depth, "the panel has room");
+    // SAFETY: AVX2 is there; both arrays have PANEL · depth values.
+    unsafe { transpose_eights(rows, depth, &mut panel.columns) };
+    depth / 8 * 8
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn transpose_vectors(_: Instructions, _: &[f32], _: usize, _: &mut Panel) -> usize {
+    0
 }
 
 /// The columns that make up whole eights.

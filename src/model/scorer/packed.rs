@@ -37,7 +37,7 @@ pub(super) enum Layers {
 }
 
 impl PackedModel {
-    /// Packs `weights`, whose shapes must agree as the contract's section 4 says (what reads them checks that). With a
+    /// Packs `weights`, whose shapes must agree as the contract's section 4 says (what reads them checks that) and be at least 1. With a
     /// `seed`, BCQ draws its noise; without, or for another policy, there is none.
     pub fn new(weights: Weights, seed: Option<u64>) -> PackedModel {
         PackedModel::with_instructions(weights, seed, Instructions::best())
