@@ -45,7 +45,7 @@ impl ItemFeatures {
         let bits = mix(0x6974_656D ^ u64::from(item) << 32);
         ItemFeatures {
             category: 1 + category,
-            shop: 1 + mix(category << 3 | bits % 8) % (8 + 4 * category.next_power_of_two()),
+            shop: 1 + mix((category << 3) | (bits % 8)) % (8 + 4 * category.next_power_of_two()),
             brand: 1 + category * 4 + (bits >> 8) % 4,
         }
     }

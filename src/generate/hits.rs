@@ -112,7 +112,7 @@ fn evaluate(options: &Options, shape: &ModelShape, every: u64) -> Hits {
             }
         }
         trending.advance(&log, event.time);
-        if user_index[&event.user] as u64 % every != 0 {
+        if !(user_index[&event.user] as u64).is_multiple_of(every) {
             continue;
         }
         let history = histories.entry(event.user).or_default();

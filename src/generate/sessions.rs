@@ -229,7 +229,7 @@ impl Simulation {
         let bits = self.random.bits();
         if session.seen > 1 && self.habits.revisit.covers(bits as u32) {
             // One of those before the newest.
-            let back = 1 + (choice * u64::from(session.seen - 1)) >> 32;
+            let back = 1 + ((choice * u64::from(session.seen - 1)) >> 32);
             return session.items[back as usize];
         }
         if session.seen > 0 && self.habits.successor.covers((bits >> 32) as u32) {
@@ -366,6 +366,18 @@ mod tests {
         assert_eq!(overlaps, 0);
         // Where there is no one else, a second session starts all the same.
         assert_eq!(drawn(&Options { users: 1, duration_ms: 60_000, ..options }).len(), 5_000);
+    }
+
+    #[test]
+    fn who_goes_back_goes_to_each_of_the_items_before_the_last() {
+        let options = Options { revisit: 1.0, successor: 0.0, ..Options::default() };
+        let mut simulation = Simulation::new(&options);
+        let items = [7, 8, 9, 10];
+        let session = Session { user: 0, events_left: 9, items, seen: 3, last: Act::View };
+        simulation.sessions.push(session);
+        let backs: Vec<u32> = (0..300).map(|i| simulation.browse(0, (i << 32) / 300)).collect();
+        let count = |item| backs.iter().filter(|&&back| back == item).count();
+        assert_eq!(items.map(count), [0, 150, 150, 0], "the fourth item was not seen");
     }
 
     #[test]

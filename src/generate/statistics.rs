@@ -66,7 +66,7 @@ fn equal_options_give_equal_bytes_and_another_seed_others() {
 fn the_bytes_are_pinned() {
     let (log, summary) = bytes(&Options { rubbish: 0.01, late: 0.01, ..milliseconds(5_000) });
     let digest = blake3::hash(&log).to_hex();
-    assert_eq!((&digest[..16], summary.sessions), ("553573298b704997", 488));
+    assert_eq!((&digest[..16], summary.sessions), ("92ab79f5021b5169", 488));
 }
 
 #[test]
