@@ -12,7 +12,9 @@ use std::path::Path;
 pub(super) fn show(plan: &ReplayPlan, outcome: &Outcome, json: bool, page: Option<&Path>, style: Style) -> Result<()> {
     let summary = &outcome.summary;
     let evaluation = outcome.evaluation.as_ref().map(|counts| (counts, evaluate::summarise(counts, DEFAULT_SEED)));
-    if let Some(warning) = summary.times.and_then(|(least, largest)| unit_warning(least, largest, time_unit(&plan.config))) {
+    if let Some(warning) =
+        summary.times.and_then(|(least, largest)| unit_warning(least, largest, time_unit(&plan.config)))
+    {
         tracing::warn!("{warning}");
     }
     if let (Some(path), Some((counts, metrics))) = (page, &evaluation) {

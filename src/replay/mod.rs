@@ -24,6 +24,7 @@ use crate::sinks::canonical::CanonicalFiles;
 use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOptions};
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{End, Rejected, Sink, SinkError};
+use crate::sources::diagnose::explain;
 use crate::sources::{FileLog, FormatError, SourceError};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::Time;
@@ -62,16 +63,9 @@ pub enum ReplayError {
     /// What is written.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// `--strict`, and a record was rejected.
-    #[error("{input}, line {line}: {reason} (--strict stops at the first record that is no event)", line = offset + 1)]
-    Rejected {
-        /// The file.
-        input: String,
-        /// The record's offset.
-        offset: u64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// `--strict`, and a record was rejected: which, and why.
+    #[error("{0} (--strict stops at the first record that is no event)")]
+    Rejected(String),
     /// The model does not go with the configuration.
     #[error("{0}")]
     Configuration(#[source] ConfigError),
@@ -266,10 +260,7 @@ fn finish(
 }
 
 fn strict(log: &FileLog, rejected: &Rejected) -> ReplayError {
-    let partition = rejected.position.partition() as usize;
-    ReplayError::Rejected {
-        input: log.partitions()[partition].input().to_owned(),
-        offset: rejected.position.offset(),
-        reason: rejected.reason.name(),
-    }
+    let Rejected { position, reason, record } = rejected;
+    let partition = &log.partitions()[position.partition() as usize];
+    ReplayError::Rejected(explain(partition.format(), partition.input(), position.offset(), *reason, record))
 }
