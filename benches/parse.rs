@@ -3,15 +3,14 @@
 //! `cargo bench --bench parse [-- ROWS]` (10 million rows unless told otherwise). CPU time of this thread, median of
 //! five rounds, in which the candidates take turns; wall time where the system does not tell CPU time.
 
+#![expect(clippy::print_stdout, reason = "what a benchmark finds is what it prints")]
+
 use std::hint::black_box;
 use std::time::Instant;
 
-use eddyline::sources::chunk::ParsedChunk;
-use eddyline::sources::columns::Columns;
-use eddyline::sources::csv::parse;
-use eddyline::sources::format::{Format, Style};
+use eddyline::sources::files::CHUNK_BYTES;
+use eddyline::sources::{Columns, Dialect, FileLog, Format, Options, ParsedChunk, Reading, parse};
 
-const CHUNK_BYTES: usize = 256 << 10;
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -20,8 +19,12 @@ fn main() {
     let crlf = generate(rows / 10, ",", "\r\n", "");
     let tianchi = generate(rows / 10, ",", "\n", ",1,3,2,4711,815,99");
     let blanks = generate(rows / 10, ", ", "\n", "");
+    let file = tempfile::NamedTempFile::new().expect("a place for temporary files");
+    std::fs::write(file.path(), &events).expect("room for the rows");
+    let log = FileLog::open(&[file.path().to_owned()], &Options::default()).expect("the file was just written");
     let mut benches = [
         Bench::new("events", || read_all(&events, Columns::EVENTS)),
+        Bench::new("events, from a file in the page cache", || read_file(&log)),
         Bench::new("csv crate, byte records, the same rows", || read_with_csv_crate(&events)),
         Bench::new("CRLF", || read_all(&crlf, Columns::EVENTS)),
         Bench::new("tianchi, six further columns", || read_all(&tianchi, Columns::TIANCHI)),
@@ -90,20 +93,34 @@ fn thread_cpu_ns() -> Option<u64> {
 
 fn read_all(text: &[u8], columns: Columns) -> u64 {
     let Columns::Preset(positions) = columns else { unreachable!("only presets are measured") };
-    let format = Format::new(Style::default(), positions, false).expect("a preset");
+    let format = Format::new(Dialect::default(), positions, false).expect("a preset");
     let mut chunk = ParsedChunk::default();
-    let (mut rows, mut rejected, mut start) = (0, 0, 0);
+    let (mut rows, mut start) = (0, 0);
     while start < text.len() {
         let end = text.len().min(start + CHUNK_BYTES);
         let end = memchr::memchr(b'\n', &text[end - 1..]).map_or(text.len(), |more| end + more);
         parse(&format, &text[start..end], start == 0, &mut chunk);
-        rows += chunk.rows.len() as u64;
-        rejected += chunk.rejected().len();
-        black_box(&mut chunk);
+        rows += count(&mut chunk);
         start = end;
     }
-    assert_eq!(rejected, 0, "the generated rows are all good");
     rows
+}
+
+fn read_file(log: &FileLog) -> u64 {
+    let Reading::Chunks(chunks) = log.reading(0) else { unreachable!("a plain file") };
+    let (mut buffer, mut chunk) = (Vec::new(), ParsedChunk::default());
+    let mut rows = 0;
+    for number in 0..chunks {
+        let text = log.read_chunk(0, number, &mut buffer).expect("the file is there");
+        parse(log.partitions()[0].format(), text, number == 0, &mut chunk);
+        rows += count(&mut chunk);
+    }
+    rows
+}
+
+fn count(chunk: &mut ParsedChunk) -> u64 {
+    assert_eq!(chunk.rejected().len(), 0, "the generated rows are all good");
+    black_box(chunk).rows.len() as u64
 }
 
 fn read_with_csv_crate(text: &[u8]) -> u64 {

@@ -260,6 +260,10 @@ fn shapes_are_explained() {
         "\"fc1.weight\" has 9 inputs, which is not d(H+1) for d = 2 and any H of at least 1"
     );
     assert_eq!(
+        tensors_message(ddpg, |entries| replace(entries, "fc1.weight", small::zeros(&[4, 2]))),
+        "\"fc1.weight\" has 2 inputs, which is not d(H+1) for d = 2 and any H of at least 1"
+    );
+    assert_eq!(
         tensors_message(Algorithm::Bcq, |entries| replace(entries, "generator.decoder1.weight", small::zeros(&[4, 2]))),
         "\"generator.decoder1.weight\" has 2 inputs, which is not d(H+1) + 2d for d = 2 and any H of at least 1"
     );

@@ -122,11 +122,12 @@ fn tallies<'s>(
                 let next = waiting.front().map(|r| r.tick.time);
                 let asked = next.or_else(|| recommended_frontier.frontier().first().copied());
                 lists.forget_before(asked.map(|time| slide.start_of(time.saturating_sub(1))));
-                if recommended_frontier.is_empty() && waiting.is_empty() {
-                    if let Some(capability) = at_the_end.take() {
-                        let mut session = output.session(&capability);
-                        tallies.finish().into_iter().for_each(|part| session.give(part));
-                    }
+                if recommended_frontier.is_empty()
+                    && waiting.is_empty()
+                    && let Some(capability) = at_the_end.take()
+                {
+                    let mut session = output.session(&capability);
+                    tallies.finish().into_iter().for_each(|part| session.give(part));
                 }
             }
         },
@@ -361,7 +362,7 @@ fn novelty<'s>(
         "evaluate: novelty",
         |capability, _| {
             let mut at_the_end = Some(capability);
-            let mut waiting: BTreeMap<Time, (Vec<(ItemId, u64)>, Vec<Listed>)> = BTreeMap::new();
+            let mut waiting: BTreeMap<Time, AtOnce> = BTreeMap::new();
             let mut counts: IdMap<ItemId, (u64, [bool; N_METHODS])> = IdMap::default();
             let mut lists = [0; N_METHODS].map(|_| ListTally::default());
             move |(seen, seen_frontier), (listed, listed_frontier), output| {
@@ -390,16 +391,20 @@ fn novelty<'s>(
                         tally.novelty_sum -= log2(*count) * i128::from(listed.count);
                     }
                 }
-                if seen_frontier.is_empty() && listed_frontier.is_empty() {
-                    if let Some(capability) = at_the_end.take() {
-                        let catalogue = counts.values().filter(|(count, _)| *count > 0).count() as u64;
-                        output.session(&capability).give(Part::Lists(lists.clone(), catalogue));
-                    }
+                if seen_frontier.is_empty()
+                    && listed_frontier.is_empty()
+                    && let Some(capability) = at_the_end.take()
+                {
+                    let catalogue = counts.values().filter(|(count, _)| *count > 0).count() as u64;
+                    output.session(&capability).give(Part::Lists(lists.clone(), catalogue));
                 }
             }
         },
     )
 }
+
+/// What was seen and listed in one tick.
+type AtOnce = (Vec<(ItemId, u64)>, Vec<Listed>);
 
 /// log2 in units of 2^−32 bit; of 0 as of 1.
 fn log2(count: u64) -> i128 {
@@ -431,10 +436,11 @@ fn totals<'s>(
                     events += seen;
                     sums.iter_mut().zip(listed).for_each(|(sum, items)| *sum += log2(events) * i128::from(items));
                 }
-                if seen_frontier.is_empty() && listed_frontier.is_empty() {
-                    if let Some(capability) = at_the_end.take() {
-                        output.session(&capability).give(Part::Totals(sums));
-                    }
+                if seen_frontier.is_empty()
+                    && listed_frontier.is_empty()
+                    && let Some(capability) = at_the_end.take()
+                {
+                    output.session(&capability).give(Part::Totals(sums));
                 }
             }
         },
@@ -473,16 +479,16 @@ fn gather<'s>(parts: StreamVec<'s, Time, Part>, n: usize) -> StreamVec<'s, Time,
                         take(part, &mut evaluation, &mut buckets);
                     }
                 });
-                if frontier.is_empty() {
-                    if let Some(capability) = at_the_end.take() {
-                        evaluation.users.sort_unstable_by_key(|tally| tally.user);
-                        if let Some(buckets) = buckets.take() {
-                            evaluation.bucket_width = buckets.width;
-                            let bucket = |(start, methods)| Bucket { start, methods };
-                            evaluation.buckets = buckets.by_start.into_iter().map(bucket).collect();
-                        }
-                        output.session(&capability).give(std::mem::take(&mut evaluation));
+                if frontier.is_empty()
+                    && let Some(capability) = at_the_end.take()
+                {
+                    evaluation.users.sort_unstable_by_key(|tally| tally.user);
+                    if let Some(buckets) = buckets.take() {
+                        evaluation.bucket_width = buckets.width;
+                        let bucket = |(start, methods)| Bucket { start, methods };
+                        evaluation.buckets = buckets.by_start.into_iter().map(bucket).collect();
                     }
+                    output.session(&capability).give(std::mem::take(&mut evaluation));
                 }
             }
         },

@@ -11,7 +11,10 @@ use std::cmp::Reverse;
 /// are looked through once) or many times more; it is chosen so that both take many changes.
 pub(crate) struct Leaders {
     top: usize,
+    /// Items that have left the window stay, at 0, until they are many: most come back soon.
     counts: IdMap<ItemId, i64>,
+    /// How many are at 0.
+    idle: usize,
     /// Least rank that makes a candidate.
     threshold: Rank,
     /// Every item whose rank is at least the threshold, and perhaps items that were.
@@ -26,18 +29,20 @@ const LAST: Rank = (1, Reverse(ItemId(u64::MAX)));
 
 impl Leaders {
     pub(crate) fn new(top: usize) -> Leaders {
-        Leaders { top, counts: IdMap::default(), threshold: LAST, candidates: Vec::new() }
+        Leaders { top, counts: IdMap::default(), idle: 0, threshold: LAST, candidates: Vec::new() }
     }
 
     /// Adds to an item's count.
     pub(crate) fn add(&mut self, item: ItemId, count: i64) {
-        let entry = self.counts.entry(item).or_insert(0);
+        let entry = self.counts.entry(item).or_insert_with(|| {
+            self.idle += 1;
+            0
+        });
         let before = (*entry, Reverse(item));
         *entry += count;
         let after = (*entry, Reverse(item));
-        if after.0 == 0 {
-            self.counts.remove(&item);
-        }
+        self.idle += usize::from(after.0 == 0);
+        self.idle -= usize::from(before.0 == 0);
         if before < self.threshold && after >= self.threshold {
             self.candidates.push(item);
         }
@@ -45,9 +50,14 @@ impl Leaders {
 
     /// The first `top` items and their counts, by count descending, then by smaller item. Fewer if there are not so many.
     pub(crate) fn first(&mut self) -> Vec<(ItemId, u64)> {
+        if self.idle > 1024.max(self.counts.len() / 2) {
+            self.counts.retain(|_, count| *count != 0);
+            self.idle = 0;
+        }
         let mut ranks = self.candidate_ranks();
-        if ranks.len() < self.top && ranks.len() < self.counts.len() {
-            ranks = self.counts.iter().map(|(&item, &count)| (count, Reverse(item))).collect();
+        if ranks.len() < self.top && ranks.len() < self.counts.len() - self.idle {
+            let counted = self.counts.iter().filter(|(_, count)| **count != 0);
+            ranks = counted.map(|(&item, &count)| (count, Reverse(item))).collect();
             self.keep(&mut ranks, 4 * self.top);
         } else if ranks.len() > 64 * self.top.max(16) {
             self.keep(&mut ranks, 16 * self.top);

@@ -1,5 +1,6 @@
 //! Eddyline's dataflows: streams in, streams out; no I/O, no clock.
 
+mod batcher;
 pub mod evaluate;
 pub mod evaluation;
 pub mod event;

@@ -20,6 +20,7 @@
 //! Frontiers: a list for E is put out when the input frontier has passed E, and then for every E while anything is in the
 //! window, also after the end of the input.
 
+use crate::batcher::SortingBatcher;
 use crate::event::{Event, ItemId, Time};
 use crate::hash::{IdMap, route};
 use crate::hold::Hold;
@@ -28,7 +29,8 @@ use crate::rows::PopularList;
 use crate::time::{Steps, Window};
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent, arrangement::arrange_core};
 use differential_dataflow::trace::cursor::cursor_list;
-use differential_dataflow::trace::implementations::{KeyBatcher, KeySpine};
+use differential_dataflow::trace::implementations::KeySpine;
+use differential_dataflow::trace::implementations::ord_neu::VecOrdKeyBuilder;
 use differential_dataflow::trace::{Cursor, TraceReader};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,8 +64,6 @@ struct PaneCount {
 }
 
 /// The trending lists, by window end, in full on every worker.
-///
-/// `frontier_step` is the tick: timestamps of `events` are multiples of it, and the slide is a multiple of it too.
 pub fn popular<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> StreamVec<'s, Time, PopularList> {
     let scope = events.scope();
     scope.region_named("popular", |inner| {
@@ -77,7 +77,8 @@ pub fn popular<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> Str
 /// The items in the window and their counts, arranged by item.
 pub fn window_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> Arranged<'s, WindowCounts> {
     let updates = delay_line(pane_counts(events, options));
-    arrange_core::<_, _, KeyBatcher<_, _, _>, KeySpine<_, _, _>>(updates, Pipeline, "window-counts", KeyBatcher::new)
+    type Batches = SortingBatcher<(ItemId, ()), VecOrdKeyBuilder<ItemId, Time, i64>>;
+    arrange_core::<_, _, Batches, KeySpine<_, _, _>>(updates, Pipeline, "window-counts", |_, _| Batches::new())
 }
 
 /// Counts, on the worker that has the events, those of an item that enter and leave together.

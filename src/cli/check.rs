@@ -6,6 +6,8 @@ use super::stdout;
 use crate::config::{self, Config, ConfigError};
 use crate::model::algorithm::Algorithm;
 use crate::model::directory::ModelDirectory;
+use crate::replay::source_options;
+use crate::sources::FileLog;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs::File;
@@ -35,6 +37,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
         Err(errors) => {
             errors.0.iter().for_each(|error| report(&error.to_string()));
             findings.worst = Some(Told::Configuration);
+            inputs_and_store(args, None, &mut findings)?;
         }
         Ok(loaded) => {
             if args.show {
@@ -44,15 +47,16 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
             if let Some(dir) = &loaded.config.model.dir {
                 findings.add("model", model(&loaded.config, dir))?;
             }
+            inputs_and_store(args, Some(&loaded.config), &mut findings)?;
         }
     }
-    inputs_and_store(args, &mut findings)?;
     findings.worst.map_or(Ok(()), |told| Err(told.into()))
 }
 
-fn inputs_and_store(args: &CheckArgs, findings: &mut Findings) -> Result<()> {
+/// Without a configuration, inputs are not read.
+fn inputs_and_store(args: &CheckArgs, config: Option<&Config>, findings: &mut Findings) -> Result<()> {
     for path in args.files.iter().filter(|path| path.as_os_str() != "-") {
-        findings.add(&path.display().to_string(), input(path))?;
+        findings.add(&path.display().to_string(), input(path, config))?;
     }
     if args.store.as_os_str() != "none" {
         findings.add(&format!("store {}", args.store.display()), store(&args.store))?;
@@ -97,15 +101,22 @@ fn model(config: &Config, dir: &Path) -> Result<String> {
     Ok(format!("{}, a {} policy of {users} users and {items} items", dir.display(), model.algorithm))
 }
 
-/// The call boundary of the sources' room: it opens the file, and does not parse it yet.
-fn input(path: &Path) -> Result<String> {
+fn input(path: &Path, config: Option<&Config>) -> Result<String> {
     let metadata = path.metadata()?;
     if metadata.is_dir() {
         bail!("is a directory; name the files in it");
     }
-    // Opening a pipe would wait for its writer.
-    if metadata.is_file() && File::open(path)?.read(&mut [0])? == 0 {
+    if !metadata.is_file() {
+        return Ok("is a pipe, and is read only once".into());
+    }
+    if File::open(path)?.read(&mut [0])? == 0 {
         bail!("is empty");
+    }
+    let Some(config) = config else { return Ok("can be opened".into()) };
+    let log = FileLog::open(&[path.to_owned()], &source_options(config, None, 1)?)?;
+    let hints = log.diagnose(0)?;
+    if let Some(hint) = hints.first() {
+        bail!("{hint}");
     }
     Ok("can be read".into())
 }

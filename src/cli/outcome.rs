@@ -2,7 +2,7 @@
 
 use super::stdout;
 use crate::evaluate::{self, DEFAULT_SEED, Style, report};
-use crate::replay::{Outcome, ReplayPlan, Summary};
+use crate::replay::{Outcome, ReplayPlan, Summary, time_unit};
 use crate::sources::diagnose::unit_warning;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -12,7 +12,9 @@ use std::path::Path;
 pub(super) fn show(plan: &ReplayPlan, outcome: &Outcome, json: bool, page: Option<&Path>, style: Style) -> Result<()> {
     let summary = &outcome.summary;
     let evaluation = outcome.evaluation.as_ref().map(|counts| (counts, evaluate::summarise(counts, DEFAULT_SEED)));
-    if let Some(warning) = summary.times.and_then(|(least, largest)| unit_warning(least, largest, plan.time_unit())) {
+    if let Some(warning) =
+        summary.times.and_then(|(least, largest)| unit_warning(least, largest, time_unit(&plan.config)))
+    {
         tracing::warn!("{warning}");
     }
     if let (Some(path), Some((counts, metrics))) = (page, &evaluation) {
@@ -63,7 +65,8 @@ fn rows(summary: &Summary) -> Vec<(String, String)> {
     let digests = &summary.digests;
     let by_reason: Vec<String> = summary.rejected_by_reason.iter().map(|(r, count)| format!("{count} {r}")).collect();
     let reasons = if by_reason.is_empty() { String::new() } else { format!(" ({})", by_reason.join(", ")) };
-    let span = summary.times.map_or("none".to_owned(), |(least, largest)| format!("{} to {}", date(least), date(largest)));
+    let span =
+        summary.times.map_or("none".to_owned(), |(least, largest)| format!("{} to {}", date(least), date(largest)));
     let row = |name: &str, value: String| (name.to_owned(), value);
     vec![
         row("events", format!("{} of {} lines", summary.events, summary.lines)),

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! timely itself takes whoever connects first for its peer, waits for ever for one that never comes, and panics when one
-//! dies. So sockets are connected here ([`mesh`]), each after a [`handshake`] in which both sides compare what they were
-//! started with, and only then handed to timely; and its panics are caught and named ([`watch`]).
+//! dies. So sockets are connected here (`mesh`), each after a `handshake` in which both sides compare what they were
+//! started with, and only then handed to timely; and its panics are caught and named (`watch`).
 //!
 //! **Invariants.** No dataflow is built in any process before every pair of processes has agreed. A stranger on the port
 //! delays nobody. The first failure of a worker, a link or a peer is the one that [`execute`] returns, at once; and a

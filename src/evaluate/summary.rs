@@ -203,6 +203,7 @@ fn intervals(observed: Option<Scores<f64>>, resampled: impl Iterator<Item = Scor
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::evaluate::random::Stream;
@@ -268,13 +269,13 @@ mod tests {
         }
     }
 
-    /// Of 200 synthetic logs whose users' hit rates are known in expectation, about 95 % of the intervals hold the truth.
+    /// Of 150 synthetic logs whose users' hit rates are known in expectation, about 95 % of the intervals hold the truth.
     #[test]
     fn intervals_cover_the_truth_as_often_as_they_say() {
         let mut stream = Stream::new(99, 0);
         let mut covered = 0;
-        for log in 0..200 {
-            let users = (0..60)
+        for log in 0..150 {
+            let users = (0..40)
                 .map(|_| {
                     // 20 events a user; each user's own rate is 0.1, 0.2, … 0.5 (0.3 on average), so events correlate.
                     let tenths = stream.below(5) + 1;
@@ -285,8 +286,8 @@ mod tests {
             let rate = summarise(&evaluation(users), log).methods[0].scores.all_events.hit_rate.unwrap();
             covered += u32::from((rate.low..=rate.high).contains(&0.3));
         }
-        // Binomial(200, 0.95): mean 190, standard deviation 3.1; the percentile method is slightly narrow.
-        assert!((177..=199).contains(&covered), "{covered} of 200 intervals hold the truth");
+        // Binomial(150, 0.95): mean 142, standard deviation 2.7; with 40 users the percentile method is slightly narrow.
+        assert!((130..=149).contains(&covered), "{covered} of 150 intervals hold the truth");
     }
 
     #[test]

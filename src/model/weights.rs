@@ -1,7 +1,7 @@
 //! A policy's weights as plain arrays, whatever file they came from (contract, section 4).
 //!
 //! Sizes: d = embedding size, H = history, h = hidden size, `count` = items in the catalogue.
-//! The state is s = [ user_embeds[user] ; item_embeds[i_1] ; … ; item_embeds[i_H] ], oldest item first, length d·(H+1).
+//! The state is s = `[ user_embeds[user] ; item_embeds[i_1] ; … ; item_embeds[i_H] ]`, oldest item first, length d·(H+1).
 
 /// A table of embedding vectors, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Linear {
 /// The layers that decide; unused ones of the files are checked when read, and left out here.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Policy {
-    /// a = fc3(relu(fc2(relu(fc1(s))))); score of item j = a · item_embeds[j].
+    /// a = fc3(relu(fc2(relu(fc1(s))))); score of item j = a · `item_embeds[j]`.
     Ddpg {
         /// (h, d(H+1)), (h, h), (d, h).
         fc: [Linear; 3],
@@ -42,7 +42,7 @@ pub enum Policy {
         /// (count+1, h).
         softmax: Linear,
     },
-    /// g = decoder([s ; z]), p = 0.05·tanh(perturbator([s ; g])), a = g + p; scores as DDPG. z has length 2d.
+    /// g = decoder(`[s ; z]`), p = 0.05·tanh(perturbator(`[s ; g]`)), a = g + p; scores as DDPG. z has length 2d.
     Bcq {
         /// decoder1 (h, d(H+1)+2d), decoder2 (h, h), decoder3 (d, h).
         decoder: [Linear; 3],

@@ -1,8 +1,8 @@
 //! Worker 0's end of the pipeline: rows are put in order and handed to the sinks, counts are added up.
 
+use super::Digests;
 use super::report::Report;
 use super::rows::Rows;
-use super::Digests;
 use crate::digest::RowHasher;
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{Batch, SinkError};

@@ -11,13 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::InputHandle;
+use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::operators::{Input, Inspect};
 use timely::worker::Worker;
 
-/// Pieces of the log that a worker hands over before the first of them has been put out.
-const IN_FLIGHT_MAX: usize = 4;
+/// Steps of the frontier that a worker takes before the results of the first of them have been put out.
+const IN_FLIGHT_MAX: usize = 3;
+
+/// Events that a worker hands over before it moves the frontier, unless it has nothing to read: a step of the frontier
+/// costs the same however many events it completes, and batches of the arrangements come out larger.
+const ADVANCE_EVENTS: usize = 1 << 16;
 
 /// How long a worker with nothing to do sleeps, unless a message wakes it.
 const PARK: Duration = Duration::from_millis(1);
@@ -95,6 +99,7 @@ pub(super) fn drive(
 ) -> Result<(), WorkError> {
     let mut in_flight: VecDeque<Time> = VecDeque::new();
     let mut summaries = Vec::new();
+    let mut since_advance = 0;
     loop {
         check(&pipeline.collected, gauges)?;
         gossip.heard.borrow_mut().drain(..).for_each(|summary| feed.hear(summary));
@@ -102,13 +107,15 @@ pub(super) fn drive(
         gossip.tell(&mut summaries);
         feed.fold(&mut summaries, |events, report| {
             gauges.note(&report);
-            in_flight.push_back(*pipeline.events.time());
+            since_advance += events.len();
             pipeline.events.send_batch(events);
             pipeline.reports.send(report);
         })?;
         gossip.tell(&mut summaries);
         let Some(frontier) = feed.frontier() else { break };
-        if *pipeline.events.time() < frontier {
+        if *pipeline.events.time() < frontier && (since_advance >= ADVANCE_EVENTS || !busy) {
+            since_advance = 0;
+            in_flight.push_back(*pipeline.events.time());
             pipeline.events.advance_to(frontier);
             pipeline.reports.advance_to(frontier);
             gauges.frontier.fetch_max(frontier, Ordering::Relaxed);

@@ -21,9 +21,9 @@
 use crate::digest::{Digest, RowHasher};
 use crate::journal::Advances;
 use crate::pipeline::Report;
+use crate::sinks::{RejectReason, Rejected};
 use crate::sources::csv::record_at;
 use crate::sources::{FileLog, ParsedChunk, Reading, Row, SourceError, Stream, parse};
-use crate::sinks::{RejectReason, Rejected};
 use dataflows::event::{Event, Position, Time};
 use dataflows::time::{LatePolicy, PartitionClock, Steps};
 use serde::{Deserialize, Serialize};
@@ -212,8 +212,10 @@ impl Feed {
                 let chunk = partition.folded;
                 if let Some(parsed) = partition.parsed.remove(&chunk) {
                     partition.summaries.remove(&chunk);
+                    events.reserve(parsed.chunk.rows.len());
                     let lines = parsed.chunk.lines;
-                    let stamped = stamp(partition, at, &parsed, &self.stamping, &self.log, &mut self.hasher, &mut events);
+                    let stamped =
+                        stamp(partition, at, &parsed, &self.stamping, &self.log, &mut self.hasher, &mut events);
                     let (report, largest) = stamped?;
                     if self.stamping.jump_max.is_some() {
                         summaries.push(Summary { partition: at as u32, chunk, lines, largest, end: false });
@@ -278,7 +280,9 @@ impl Partition {
             Ours::None => (None, 0),
         };
         parsed.bytes = match (&self.ours, text) {
-            (Ours::Stream { stream, .. }, _) => stream.read_bytes() - std::mem::replace(&mut self.read_bytes, stream.read_bytes()),
+            (Ours::Stream { stream, .. }, _) => {
+                stream.read_bytes() - std::mem::replace(&mut self.read_bytes, stream.read_bytes())
+            }
             (_, text) => text.map_or(0, <[u8]>::len) as u64,
         };
         if let Some(text) = text {
@@ -345,9 +349,8 @@ struct Stamped {
 impl Stamped {
     fn position(&self, line: u32, log: &FileLog) -> Result<Position, FeedError> {
         let offset = self.first_line + u64::from(line);
-        Position::new(self.at, offset).ok_or_else(|| FeedError::TooManyLines {
-            input: log.partitions()[self.at as usize].input().to_owned(),
-        })
+        Position::new(self.at, offset)
+            .ok_or_else(|| FeedError::TooManyLines { input: log.partitions()[self.at as usize].input().to_owned() })
     }
 
     fn accept(

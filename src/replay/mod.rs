@@ -9,9 +9,9 @@ pub mod plan;
 mod summary;
 mod watch;
 
-pub use drive::Gauges;
 pub use crate::sinks::embedded::OtherPipeline;
-pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX};
+pub use drive::Gauges;
+pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, source_options, time_unit};
 pub use summary::{Summary, Throughput};
 
 use crate::cluster::{self, ClusterError, ExecuteError};
@@ -24,6 +24,7 @@ use crate::sinks::canonical::CanonicalFiles;
 use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOptions};
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{End, Rejected, Sink, SinkError};
+use crate::sources::diagnose::explain;
 use crate::sources::{FileLog, FormatError, SourceError};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::Time;
@@ -62,16 +63,9 @@ pub enum ReplayError {
     /// What is written.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// `--strict`, and a record was rejected.
-    #[error("{input}, line {line}: {reason} (--strict stops at the first record that is no event)", line = offset + 1)]
-    Rejected {
-        /// The file.
-        input: String,
-        /// The record's offset.
-        offset: u64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// `--strict`, and a record was rejected: which, and why.
+    #[error("{0} (--strict stops at the first record that is no event)")]
+    Rejected(String),
     /// The model does not go with the configuration.
     #[error("{0}")]
     Configuration(#[source] ConfigError),
@@ -120,7 +114,9 @@ pub struct Outcome {
 pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let started = Instant::now();
     let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
-    let log = Arc::new(FileLog::open(&plan.files, &plan.source()?)?);
+    let options = source_options(&plan.config, plan.log_name.clone(), plan.files.len())?;
+    let log = Arc::new(FileLog::open(&plan.files, &options)?);
+    warn_of_settings(&log)?;
     let journal = match &plan.journal {
         Some(path) => Journal::read(path, log.partitions().len())?,
         None => Journal::default(),
@@ -128,10 +124,9 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let model = plan.load_model()?;
     let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
     let model_hash = model.as_ref().map(|model| model.content_hash());
-    let sinks = open_sinks(plan, &log, &settings, model_hash.clone())?;
-    let wants_rows = !sinks.is_empty();
-    let sinks = match wants_rows {
-        true => Some(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?),
+    let wants_rows = plan.out.is_some() || plan.store.is_some();
+    let sinks = match wants_rows && plan.is_first_process() {
+        true => Some(SinkThread::spawn(open_sinks(plan, &log, &settings, model_hash.clone())?, SINK_QUEUE_BYTES)?),
         false => None,
     };
     let shared = Arc::new(Shared {
@@ -156,6 +151,16 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let Some(done) = done else { return Ok(None) };
     let (summary, evaluation) = finish(plan, &log, done, sinks, model_hash, started)?;
     Ok(Some(Outcome { summary, evaluation, throughput: watch.finish() }))
+}
+
+/// Warns where the first lines of a file look as if they were meant to be read otherwise.
+fn warn_of_settings(log: &FileLog) -> Result<(), SourceError> {
+    for (at, partition) in log.partitions().iter().enumerate() {
+        for hint in log.diagnose(at)? {
+            tracing::warn!("{}: {hint}", partition.input());
+        }
+    }
+    Ok(())
 }
 
 /// What all workers of a process share.
@@ -255,11 +260,7 @@ fn finish(
 }
 
 fn strict(log: &FileLog, rejected: &Rejected) -> ReplayError {
-    let partition = rejected.position.partition() as usize;
-    ReplayError::Rejected {
-        input: log.partitions()[partition].input().to_owned(),
-        offset: rejected.position.offset(),
-        reason: rejected.reason.name(),
-    }
+    let Rejected { position, reason, record } = rejected;
+    let partition = &log.partitions()[position.partition() as usize];
+    ReplayError::Rejected(explain(partition.format(), partition.input(), position.offset(), *reason, record))
 }
-

@@ -1,16 +1,19 @@
 //! What a replay is told, resolved: the configuration's sections mapped to the rooms that they configure.
 
-use super::{ReplayError, Shared};
 use super::feed::Stamping;
+use super::{ReplayError, Shared};
 use crate::cluster::{Agreement, Cluster};
-use crate::config::{Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward, TimeUnit as TimeUnitWord};
+use crate::config::{
+    Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward,
+    TimeUnit as TimeUnitWord,
+};
 use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
 use crate::progress::Progress;
 use crate::sinks::embedded::OtherPipeline;
 use crate::sources::files::CHUNK_BYTES;
-use crate::sources::{Delimiter, FileLog, Header, Options, Style, TimeUnit};
+use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
@@ -89,39 +92,36 @@ pub struct Processes {
     pub addresses: Vec<String>,
 }
 
+/// How the configuration says that `files` files are read.
+///
+/// # Errors
+/// If it says so in a way that the reader does not know; the configuration's own checks come before.
+pub fn source_options(config: &Config, log_name: Option<String>, files: usize) -> Result<Options, FormatError> {
+    let source = &config.source;
+    let dialect = Dialect {
+        delimiter: char::from(source.delimiter).to_string().parse()?,
+        time_unit: time_unit(config),
+        behaviors: config.behaviors.names.clone(),
+    };
+    let header = match source.header {
+        HeaderWord::Auto => Header::Auto,
+        HeaderWord::Present => Header::Present,
+        HeaderWord::Absent => Header::Absent,
+    };
+    // A first chunk of every file waits until the last one has its turn.
+    let chunk_bytes = (FIRST_CHUNKS_BYTES / files.max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
+    Ok(Options { columns: source.columns.to_string().parse()?, header, dialect, log_name, chunk_bytes })
+}
+
+/// The unit of the log's times.
+pub fn time_unit(config: &Config) -> TimeUnit {
+    match config.source.time_unit {
+        TimeUnitWord::Seconds => TimeUnit::Seconds,
+        TimeUnitWord::Milliseconds => TimeUnit::Milliseconds,
+    }
+}
+
 impl ReplayPlan {
-    /// How files are read.
-    pub(super) fn source(&self) -> Result<Options, ReplayError> {
-        let source = &self.config.source;
-        let delimiter: Delimiter = char::from(source.delimiter).to_string().parse()?;
-        let style = Style {
-            delimiter,
-            time_unit: self.time_unit(),
-            behaviors: self.config.behaviors.names.clone(),
-        };
-        // A first chunk of every file waits until the last one has its turn.
-        let chunk_bytes = (FIRST_CHUNKS_BYTES / self.files.len().max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
-        Ok(Options {
-            columns: source.columns.to_string().parse()?,
-            header: match source.header {
-                HeaderWord::Auto => Header::Auto,
-                HeaderWord::Present => Header::Present,
-                HeaderWord::Absent => Header::Absent,
-            },
-            style,
-            log_name: self.log_name.clone(),
-            chunk_bytes,
-        })
-    }
-
-    /// The unit of the log's times.
-    pub fn time_unit(&self) -> TimeUnit {
-        match self.config.source.time_unit {
-            TimeUnitWord::Seconds => TimeUnit::Seconds,
-            TimeUnitWord::Milliseconds => TimeUnit::Milliseconds,
-        }
-    }
-
     /// The processes, and this one's place among them.
     pub(super) fn cluster(&self) -> Cluster {
         match &self.processes {
@@ -152,9 +152,15 @@ impl ReplayPlan {
         let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, model)?;
         let own = [("configuration", "configuration"), ("model", "model"), ("journal", "journal")];
         parts.extend(own.map(|(name, key)| (name.to_owned(), digest(&parts_of.get(key)))));
-        let flags = (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
+        let flags =
+            (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
         parts.push(("flags".to_owned(), digest(&flags)));
         Ok(Agreement { parts })
+    }
+
+    /// Whether this is the process that writes, or the only one.
+    pub(super) fn is_first_process(&self) -> bool {
+        self.processes.as_ref().is_none_or(|processes| processes.index == 0)
     }
 
     /// Workers of all processes.
@@ -221,16 +227,28 @@ impl ReplayPlan {
     }
 
     /// Equal for two replays just if all their results are.
-    pub(super) fn fingerprint(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Result<String, ReplayError> {
+    pub(super) fn fingerprint(
+        &self,
+        log: &FileLog,
+        settings: &Settings,
+        model: Option<&str>,
+    ) -> Result<String, ReplayError> {
         let parts = Value::Object(self.fingerprint_parts(log, settings, model)?);
         Ok(blake3::hash(parts.to_string().as_bytes()).to_hex().to_string())
     }
 
     /// What the fingerprint is made of.
-    pub(super) fn fingerprint_parts(&self, log: &FileLog, settings: &Settings, model: Option<&str>) -> Result<Map<String, Value>, ReplayError> {
+    pub(super) fn fingerprint_parts(
+        &self,
+        log: &FileLog,
+        settings: &Settings,
+        model: Option<&str>,
+    ) -> Result<Map<String, Value>, ReplayError> {
         let Dataflows { popular, recent, recommend } = self.dataflows;
         let journal = match &self.journal {
-            Some(path) => Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?),
+            Some(path) => {
+                Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?)
+            }
             None => None,
         };
         let parts = json!({

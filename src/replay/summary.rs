@@ -42,7 +42,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(plan: &ReplayPlan, log: &FileLog, collected: &Collected, model: Option<String>, elapsed: Duration) -> Summary {
+    pub(super) fn new(
+        plan: &ReplayPlan,
+        log: &FileLog,
+        collected: &Collected,
+        model: Option<String>,
+        elapsed: Duration,
+    ) -> Summary {
         let Counts { lines, accepted, late, .. } = collected.report.counts;
         let reasons = crate::sinks::RejectReason::ALL.iter().zip(collected.report.counts.rejected);
         Summary {

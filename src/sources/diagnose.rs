@@ -13,7 +13,7 @@ use crate::sinks::RejectReason;
 use super::columns::{Columns, Role, is_number, looks_like_header};
 use super::csv::{field_of, line_at, read_record, without_mark};
 use super::digits::number;
-use super::format::{Delimiter, Format, RECORD_BYTES_MAX, Style, TimeUnit};
+use super::format::{Delimiter, Dialect, Format, RECORD_BYTES_MAX, TimeUnit};
 
 /// How many lines are looked at.
 const LINES_MAX: usize = 200;
@@ -29,6 +29,8 @@ const PLAUSIBLE_SECONDS: std::ops::Range<u64> = 631_152_000..4_102_444_800;
 pub enum Hint {
     /// The text is in a 16-bit encoding.
     Utf16,
+    /// The text goes on and on without a line end.
+    NoLineEnds,
     /// Line 0 is read as an event but looks like a header.
     HeaderThere,
     /// Line 0 is passed over as a header but reads as an event.
@@ -84,6 +86,7 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Hint::Utf16 => f.write_str("the text seems to be UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"),
+            Hint::NoLineEnds => f.write_str("the first 64 KiB hold no line end; give a text file with one row a line"),
             Hint::HeaderThere => f.write_str("row 0 looks like a header (source.header = \"auto\" or \"true\")"),
             Hint::HeaderMissing => f.write_str(
                 "row 0 is passed over as a header but looks like an event (source.header = \"auto\" or \"false\")",
@@ -136,6 +139,9 @@ fn unit_plural(unit: TimeUnit) -> &'static str {
 pub fn hints(format: &Format, head: &[u8]) -> Vec<Hint> {
     if is_utf16(head) {
         return vec![Hint::Utf16];
+    }
+    if head.len() > RECORD_BYTES_MAX && !head.contains(&b'\n') {
+        return vec![Hint::NoLineEnds];
     }
     let sample = Sample::of(format, head);
     let mut hints = sample.about_header();
@@ -197,7 +203,7 @@ impl<'a> Sample<'a> {
 
     fn about_header(&self) -> Vec<Hint> {
         let line = String::from_utf8_lossy(self.line0);
-        let fields = self.format.style().fields(&line);
+        let fields = self.format.dialect().fields(&line);
         let positions = self.format.positions();
         if !self.format.header() {
             return looks_like_header(positions, &fields).then_some(Hint::HeaderThere).into_iter().collect();
@@ -216,7 +222,7 @@ impl<'a> Sample<'a> {
 
     fn about_accepted_times(&self) -> Option<Hint> {
         let in_seconds = self.times().filter(|time| PLAUSIBLE_SECONDS.contains(time)).count();
-        let unit = self.format.style().time_unit;
+        let unit = self.format.dialect().time_unit;
         (unit == TimeUnit::Milliseconds && !self.records.is_empty() && self.is_most(in_seconds))
             .then_some(Hint::TimeUnit(TimeUnit::Seconds))
     }
@@ -239,8 +245,8 @@ impl<'a> Sample<'a> {
     fn other_delimiter(&self) -> Option<Hint> {
         [",", ";", "\t", "|", " "].into_iter().find_map(|candidate| {
             let delimiter = candidate.parse().ok()?;
-            let style = Style { delimiter, ..self.format.style().clone() };
-            let format = Format::new(style, self.format.positions(), self.format.header()).ok()?;
+            let dialect = Dialect { delimiter, ..self.format.dialect().clone() };
+            let format = Format::new(dialect, self.format.positions(), self.format.header()).ok()?;
             self.is_most(self.read_by(&format)).then_some(Hint::Delimiter(delimiter))
         })
     }
@@ -256,7 +262,7 @@ impl<'a> Sample<'a> {
     fn other_preset(&self) -> Option<Hint> {
         [("events", Columns::EVENTS), ("flinkrl", Columns::FLINKRL)].into_iter().find_map(|(name, columns)| {
             let Columns::Preset(positions) = columns else { return None };
-            let format = Format::new(self.format.style().clone(), positions, self.format.header()).ok()?;
+            let format = Format::new(self.format.dialect().clone(), positions, self.format.header()).ok()?;
             self.is_most(self.read_by(&format)).then_some(Hint::Preset(name))
         })
     }
@@ -289,7 +295,7 @@ impl<'a> Sample<'a> {
                 found.push(name);
             }
         }
-        let known = self.format.style().behaviors.clone();
+        let known = self.format.dialect().behaviors.clone();
         self.is_most(rejected.len()).then_some(Hint::Behaviors { found, known })
     }
 
@@ -341,10 +347,10 @@ pub fn explain(format: &Format, input: &str, offset: u64, reason: RejectReason, 
         RejectReason::User => format!("{} is no whole number from 0 to {}", field(Role::User), i64::MAX),
         RejectReason::Item => format!("{} is no whole number from 0 to {}", field(Role::Item), i64::MAX),
         RejectReason::Behavior => {
-            format!("{} is none of {}", field(Role::Behavior), format.style().behaviors.join(", "))
+            format!("{} is none of {}", field(Role::Behavior), format.dialect().behaviors.join(", "))
         }
         RejectReason::Time => {
-            let unit = unit_plural(format.style().time_unit);
+            let unit = unit_plural(format.dialect().time_unit);
             format!("{} is no whole number of {unit} from 1970-01-01 to 9999-12-31", field(Role::Time))
         }
         RejectReason::Jump => {

@@ -104,7 +104,7 @@ pub enum SourceError {
         input: String,
     },
     /// A directory where a file is wanted.
-    #[error("{input} is a directory; name the files in it, like {input}/*.csv")]
+    #[error("{input} is a directory; name the files in it instead")]
     Directory {
         /// The input.
         input: String,

@@ -18,7 +18,7 @@ use super::compression::Compression;
 use super::cut::lines_starting_in;
 use super::diagnose::{Hint, hints};
 use super::error::SourceError;
-use super::format::{Format, Style};
+use super::format::{Dialect, Format};
 use super::identity::{ContentIdentity, LogId};
 use super::inputs::{Content, Opened, STDIN, reopen};
 use super::stream::Stream;
@@ -40,7 +40,7 @@ pub struct Options {
     /// Whether line 0 of each file is a header.
     pub header: Header,
     /// Delimiter, time unit and behaviours.
-    pub style: Style,
+    pub dialect: Dialect,
     /// The log's name, from which its id is made; without one, its content is.
     pub log_name: Option<String>,
     /// About how long a chunk is; at least 1, at most a GiB.
@@ -49,8 +49,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        let (columns, header, style) = (Columns::default(), Header::default(), Style::default());
-        Options { columns, header, style, log_name: None, chunk_bytes: CHUNK_BYTES }
+        let (columns, header, dialect) = (Columns::default(), Header::default(), Dialect::default());
+        Options { columns, header, dialect, log_name: None, chunk_bytes: CHUNK_BYTES }
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) enum Field {
 
 /// What a log's lines look like whatever the file: the settings that all files share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Style {
+pub struct Dialect {
     /// Between two fields.
     pub delimiter: Delimiter,
     /// Of the time column.
@@ -112,14 +112,14 @@ pub struct Style {
     pub behaviors: Vec<String>,
 }
 
-impl Default for Style {
-    fn default() -> Style {
+impl Default for Dialect {
+    fn default() -> Dialect {
         let behaviors = ["pv", "cart", "fav", "buy"].map(str::to_owned).to_vec();
-        Style { delimiter: Delimiter::default(), time_unit: TimeUnit::default(), behaviors }
+        Dialect { delimiter: Delimiter::default(), time_unit: TimeUnit::default(), behaviors }
     }
 }
 
-impl Style {
+impl Dialect {
     /// Whether `byte` is a blank: a space or a tab, unless it is the delimiter.
     fn is_blank(&self, byte: u8) -> bool {
         matches!(byte, b' ' | b'\t') && byte != self.delimiter.byte()
@@ -135,7 +135,7 @@ impl Style {
 /// How to read the lines of one file.
 #[derive(Clone, Debug)]
 pub struct Format {
-    style: Style,
+    dialect: Dialect,
     positions: Positions,
     header: bool,
     /// One for each column up to the last one needed.
@@ -150,11 +150,11 @@ pub struct Format {
 
 impl Format {
     /// A format with columns at `positions`; `header` says whether line 0 is one.
-    pub fn new(style: Style, positions: Positions, header: bool) -> Result<Format, FormatError> {
-        check_behaviors(&style)?;
+    pub fn new(dialect: Dialect, positions: Positions, header: bool) -> Result<Format, FormatError> {
+        check_behaviors(&dialect)?;
         let fixed_behavior = match positions.behavior {
             Some(_) => Behavior(0),
-            None => behavior_index(&style.behaviors, b"pv").ok_or(FormatError::NoPageView)?,
+            None => behavior_index(&dialect.behaviors, b"pv").ok_or(FormatError::NoPageView)?,
         };
         let field = |at| match positions.role_at(at) {
             Some(Role::User) => Field::User,
@@ -168,15 +168,15 @@ impl Format {
             header,
             fields: (0..positions.needed()).map(field).collect(),
             fixed_behavior,
-            behavior_words: style.behaviors.iter().map(|name| digits::name_word(name.as_bytes())).collect(),
-            time_max_units: TIME_MAX / style.time_unit.milliseconds(),
-            style,
+            behavior_words: dialect.behaviors.iter().map(|name| digits::name_word(name.as_bytes())).collect(),
+            time_max_units: TIME_MAX / dialect.time_unit.milliseconds(),
+            dialect,
         })
     }
 
     /// The settings that all files share.
-    pub fn style(&self) -> &Style {
-        &self.style
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
 
     /// Where the columns are.
@@ -191,7 +191,7 @@ impl Format {
 
     /// The byte between two fields.
     pub(super) fn delimiter(&self) -> u8 {
-        self.style.delimiter.byte()
+        self.dialect.delimiter.byte()
     }
 
     pub(super) fn fields(&self) -> &[Field] {
@@ -208,18 +208,18 @@ impl Format {
 
     /// The behaviour of this name.
     pub(super) fn behavior(&self, name: &[u8]) -> Option<Behavior> {
-        behavior_index(&self.style.behaviors, name)
+        behavior_index(&self.dialect.behaviors, name)
     }
 
     /// A number from the time column in milliseconds; `None` after 9999-12-31.
     #[inline]
     pub(super) fn time(&self, units: u64) -> Option<Time> {
-        (units <= self.time_max_units).then(|| units * self.style.time_unit.milliseconds())
+        (units <= self.time_max_units).then(|| units * self.dialect.time_unit.milliseconds())
     }
 
     /// Whether `byte` is a blank.
     pub(super) fn is_blank(&self, byte: u8) -> bool {
-        self.style.is_blank(byte)
+        self.dialect.is_blank(byte)
     }
 
     /// `field` without the blanks around it.
@@ -235,20 +235,57 @@ fn behavior_index(behaviors: &[String], name: &[u8]) -> Option<Behavior> {
     u8::try_from(index).ok().map(Behavior)
 }
 
-fn check_behaviors(style: &Style) -> Result<(), FormatError> {
+fn check_behaviors(dialect: &Dialect) -> Result<(), FormatError> {
     let blank = |character: char| matches!(character, ' ' | '\t');
-    let unreadable = |character: char| matches!(character, '\n' | '\r') || character == char::from(style.delimiter.0);
-    for (at, name) in style.behaviors.iter().enumerate() {
+    let unreadable = |character: char| matches!(character, '\n' | '\r') || character == char::from(dialect.delimiter.0);
+    for (at, name) in dialect.behaviors.iter().enumerate() {
         if name.is_empty() || name.starts_with(blank) || name.ends_with(blank) || name.contains(unreadable) {
             return Err(FormatError::BadBehavior { name: name.escape_debug().to_string() });
         }
-        if style.behaviors[..at].contains(name) {
+        if dialect.behaviors[..at].contains(name) {
             return Err(FormatError::BadBehaviors { problem: format!("`{name}` is named twice; name it once") });
         }
     }
-    match style.behaviors.len() {
+    match dialect.behaviors.len() {
         0 => Err(FormatError::BadBehaviors { problem: "none is named; name at least one".to_owned() }),
         1..=256 => Ok(()),
         count => Err(FormatError::BadBehaviors { problem: format!("{count} are too many; name at most 256") }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const EVENTS: Positions = Positions { user: 0, item: 1, behavior: Some(2), time: 3 };
+
+    #[test]
+    fn delimiters_are_one_ascii_character_that_fields_do_not_hold() {
+        for (text, byte) in [(",", b','), ("tab", b'\t'), ("\\t", b'\t'), ("\t", b'\t'), (" ", b' '), ("|", b'|')] {
+            assert_eq!(text.parse::<Delimiter>().unwrap().byte(), byte);
+        }
+        for text in ["", "5", "\n", "\r", "::", "¦"] {
+            let message = text.parse::<Delimiter>().unwrap_err().to_string();
+            assert!(message.contains("cannot separate fields") && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn behaviors_that_cannot_be_read_are_refused() {
+        let refused = |behaviors: Vec<String>, positions: Positions| {
+            Format::new(Dialect { behaviors, ..Dialect::default() }, positions, false).unwrap_err()
+        };
+        for name in ["", " pv", "pv\t", "p\nv", "p,v"] {
+            let error = refused(vec!["buy".to_owned(), name.to_owned()], EVENTS);
+            assert_eq!(error, FormatError::BadBehavior { name: name.escape_debug().to_string() });
+        }
+        let message = |behaviors| refused(behaviors, EVENTS).to_string();
+        assert_eq!(message(vec![]), "behaviours: none is named; name at least one");
+        assert_eq!(message(vec!["a".to_owned(); 2]), "behaviours: `a` is named twice; name it once");
+        let many = (0..257).map(|name| name.to_string()).collect();
+        assert_eq!(message(many), "behaviours: 257 are too many; name at most 256");
+        let flinkrl = Positions { user: 0, item: 1, behavior: None, time: 2 };
+        assert_eq!(refused(vec!["buy".to_owned()], flinkrl), FormatError::NoPageView);
     }
 }

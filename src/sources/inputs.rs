@@ -95,13 +95,13 @@ impl Opened {
         let start = without_mark(&self.head);
         let record = line_at(&self.head, start).0;
         let line = String::from_utf8_lossy(record);
-        let fields = if record.len() <= RECORD_BYTES_MAX { options.style.fields(&line) } else { Vec::new() };
+        let fields = if record.len() <= RECORD_BYTES_MAX { options.dialect.fields(&line) } else { Vec::new() };
         let line0 = (start < self.head.len()).then_some(&fields[..]);
         let (positions, header) = options
             .columns
             .resolve(options.header, line0)
             .map_err(|unresolved| self.unresolved(unresolved, &fields))?;
-        Ok(Format::new(options.style.clone(), positions, header)?)
+        Ok(Format::new(options.dialect.clone(), positions, header)?)
     }
 
     fn unresolved(&self, unresolved: Unresolved, fields: &[&str]) -> SourceError {

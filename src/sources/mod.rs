@@ -35,5 +35,5 @@ pub use columns::{Columns, Header};
 pub use csv::parse;
 pub use error::{FormatError, SourceError};
 pub use files::{FileLog, Options, Partition, Reading};
-pub use format::{Delimiter, Format, Style, TimeUnit};
+pub use format::{Delimiter, Dialect, Format, TimeUnit};
 pub use stream::Stream;

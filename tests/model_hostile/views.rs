@@ -179,3 +179,28 @@ fn archives_of_another_kind_are_named() {
         "not the layout of torch.save: the byte order is neither little nor big"
     );
 }
+
+#[test]
+fn chains_of_pickles_of_another_kind_are_named() {
+    let legacy = legacy_pt(&dict(&[("w", tensor("0", 6, 0, &[6], &[1]))]), &[&six_bytes()]);
+    let replaced = |from: &[u8], to: &[u8]| {
+        let at = legacy.windows(from.len()).position(|window| window == from).unwrap();
+        let bytes = [&legacy[..at], to, &legacy[at + from.len()..]].concat();
+        StateDict::read(&bytes).unwrap_err().to_string()
+    };
+    for (from, to, expected) in [
+        (&b"endian\x88"[..], &b"endian\x89"[..], "written on a big-endian machine, which is not supported"),
+        (b"endian\x88", b"endianN", "not the layout of torch.save: the byte order is not given"),
+        (
+            b"}X\x0d\0\0\0little_endian\x88s.",
+            b"].",
+            "not the layout of torch.save: the facts about the machine are no dict",
+        ),
+        (b"M\xe9\x03.", b"M\xe8\x03.", "not the layout of torch.save: the protocol version is not 1001"),
+        (b"\x50\x19.", b"\x50\x1a.", "not a PyTorch state_dict (it is a pickle, but not one of torch.save)"),
+        (b"](X\x01\0\0\x000e.", b"N.", "not the layout of torch.save: the storage keys are no list"),
+        (b"](X\x01\0\0\x000e.", b"](Ne.", "not the layout of torch.save: a storage key is no string"),
+    ] {
+        assert_eq!(replaced(from, to), expected);
+    }
+}

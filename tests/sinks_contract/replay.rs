@@ -27,10 +27,14 @@ impl Replay {
     /// All rows, cut at random ticks, the records in random order in random batches. The same for the same `cut`.
     pub(crate) fn batches(&self, cut: u64) -> Vec<Batch> {
         let mut random = Random(cut);
-        let mut batches: Vec<Batch> = (1..=15)
-            .filter(|_| random.below(3) == 0)
-            .map(|tick| Batch { frontier: tick * TICK + 1, ..Batch::default() })
-            .collect();
+        let mut batches = Vec::new();
+        for tick in 1..=15 {
+            if random.below(3) == 0 {
+                // At a tick's end, its rows come later; just behind it, they are there.
+                let frontier = tick * TICK + random.below(2);
+                batches.push(Batch { frontier, ..Batch::default() });
+            }
+        }
         batches.push(Batch { frontier: Time::MAX, ..Batch::default() });
         let count = batches.len() as u64;
         for event in self.records.values() {

@@ -53,13 +53,14 @@ pub fn window(rules: &Rules) -> Window {
 }
 
 type Row<K> = (K, Vec<ItemId>);
+type Difference = ((UserId, Entry), isize);
 
 #[derive(Clone, Default)]
 struct Gathered {
     popular: Arc<Mutex<Vec<PopularList>>>,
     recent: Arc<Mutex<Vec<Row<SequenceKey>>>>,
     recommendations: Arc<Mutex<Vec<Row<RecommendationKey>>>>,
-    entries: Arc<Mutex<Vec<((UserId, Entry), isize)>>>,
+    entries: Arc<Mutex<Vec<Difference>>>,
     evaluation: Arc<Mutex<Vec<Evaluation>>>,
 }
 

@@ -165,6 +165,7 @@ fn labelled(times: Vec<Time>, text: impl Fn(Time) -> (String, Option<String>)) -
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -136,7 +136,10 @@ fn interval_ticks(rows: &[Row]) -> Vec<Tick> {
     let with_zero = rows.iter().any(|row| row.kind == Kind::Differences);
     let low = if low > 0.0 && (with_zero || low < 0.6 * high) { 0.0 } else { low };
     let high = if high < 0.0 && (with_zero || high > 0.6 * low) { 0.0 } else { high };
-    // Intervals of no width still need room on both sides.
-    let margin = if high > low { 0.0 } else { 0.1 * high.abs().max(1e-3) };
-    round_ticks(low - margin, high + margin, 5, decimal)
+    match (low == high, with_zero) {
+        (false, _) => round_ticks(low, high, 5, decimal),
+        // A single number, with no interval: between it and zero, or around zero.
+        (true, false) => round_ticks(low.min(0.0), high.max(0.0), 5, decimal),
+        (true, true) => round_ticks(-0.1, 0.1, 4, decimal),
+    }
 }

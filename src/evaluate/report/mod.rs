@@ -6,7 +6,7 @@
 //! ```
 //!
 //! No scripts, no fonts, no links: the plots are inline SVG with tooltips (`<title>`) and a description in words
-//! (`aria-label`). All strings are escaped and all elements closed by [`markup`]. Methods differ in colour (a palette after
+//! (`aria-label`). All strings are escaped and all elements closed by `markup`. Methods differ in colour (a palette after
 //! Okabe and Ito, told apart by colour-blind people), in dash and in mark.
 
 mod calendar;
@@ -19,6 +19,7 @@ mod ranks;
 mod scale;
 mod tables;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod throughput;
 mod users;
@@ -72,9 +73,10 @@ fn body(markup: &mut Markup, summary: &Summary, evaluation: &Evaluation, facts: 
         if summary.events > 0 {
             evaluated(markup, summary, evaluation);
         }
-        if facts.throughput.len() > 1 {
+        let spans = throughput::spans(&facts.throughput);
+        if !spans.is_empty() {
             section(markup, "Throughput", "Between successive readings of the number of events read.", |markup| {
-                throughput::figures(markup, &facts.throughput);
+                throughput::figures(markup, &spans);
             });
         }
     });

@@ -12,6 +12,9 @@ use dataflows::event::Time;
 
 /// More points than this in a plot would blur.
 const POINTS_MAX: usize = 100;
+/// Points with fewer events than this on average are merged further, as long as this many points remain.
+const EVENTS_MIN: u64 = 30;
+const POINTS_MIN: usize = 14;
 const HEIGHT: f64 = 340.0;
 const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 30.0, bottom: 216.0 };
 /// The bars of event counts.
@@ -79,14 +82,26 @@ impl Series {
         let doubled = (1..).map_while(|power| width.checked_shl(power).filter(|wide| wide >> power == width));
         let mut series = Series::merged(evaluation, width);
         for width in wider.chain(doubled) {
-            if series.points.len() <= POINTS_MAX {
+            let (crowded, thin) = (series.points.len() > POINTS_MAX, series.is_thin());
+            if !(crowded || thin) {
                 break;
             }
-            if width > series.width {
-                series = Series::merged(evaluation, width);
+            if width <= series.width {
+                continue;
             }
+            let next = Series::merged(evaluation, width);
+            if !crowded && next.points.len() < POINTS_MIN {
+                break;
+            }
+            series = next;
         }
         series
+    }
+
+    /// Whether a typical point has too few events for a rate.
+    fn is_thin(&self) -> bool {
+        let events: u64 = self.points.iter().map(|point| point.methods[0].events).sum();
+        events < EVENTS_MIN.saturating_mul(self.points.len() as u64)
     }
 
     fn merged(evaluation: &Evaluation, width: Time) -> Series {
@@ -126,7 +141,7 @@ impl Series {
 
     /// Lines through the middles of adjacent spans; a gap in the log is a gap in the line.
     fn draw_method(&self, markup: &mut Markup, x: Scale, y: Scale, method: usize, metric: &Metric) {
-        let adjacent = |a: &Point, b: &Point| b.start - a.start == self.width;
+        let adjacent = |a: &Point, b: &Point| b.start.checked_sub(a.start) == Some(self.width);
         for run in self.points.chunk_by(adjacent) {
             let line: Vec<(f64, f64)> = run
                 .iter()

@@ -127,6 +127,8 @@ pub(super) fn x_axis(markup: &mut Markup, area: Area, scale: Scale, ticks: &[Tic
     for tick in ticks {
         let x = scale.at(tick.value);
         line(markup, "base", (x, area.bottom), (x, area.bottom + 4.0));
+        // Held within the plot, by the usual width of a digit.
+        let x = x.min(WIDTH - 3.6 * tick.label.chars().count() as f64);
         text(markup, "tick", (x, area.bottom + 17.0), Anchor::Middle, &tick.label);
         if let Some(context) = &tick.context {
             text(markup, "tick", (x, area.bottom + 31.0), Anchor::Middle, context);

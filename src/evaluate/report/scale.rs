@@ -78,7 +78,7 @@ pub(super) fn count(value: f64, step: f64) -> String {
     let (unit, suffix) =
         [(1e9, "G"), (1e6, "M"), (1e3, "k")].into_iter().find(|(unit, _)| value.abs() >= *unit).unwrap_or((1.0, ""));
     // A step below the unit needs decimals, but 20k beside 5k needs none.
-    format!("{}{suffix}", decimal(value / unit, (step / unit).min(1.0).max(1e-3)).trim_end_matches(".0"))
+    format!("{}{suffix}", decimal(value / unit, (step / unit).clamp(1e-3, 1.0)).trim_end_matches(".0"))
 }
 
 #[cfg(test)]

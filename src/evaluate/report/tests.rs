@@ -186,8 +186,9 @@ fn strings_are_escaped_and_readings_filtered() {
 #[ignore = "writes a file to look at"]
 fn writes_a_sample_report() {
     let evaluation = sample::evaluation(3000);
-    let path = std::env::temp_dir().join("evaluation_report.html");
-    std::fs::write(&path, rendered(&evaluation, &facts())).unwrap();
-    let table = std::env::temp_dir().join("evaluation_table.txt");
-    std::fs::write(table, super::super::table(&summarise(&evaluation, 1), super::super::Style::Plain)).unwrap();
+    let write = |name: &str, text: String| std::fs::write(std::env::temp_dir().join(name), text).unwrap();
+    write("evaluation_report.html", rendered(&evaluation, &facts()));
+    write("evaluation_report_of_one_event.html", rendered(&single(8, 1_511_568_000_000, 20_000), &facts()));
+    write("evaluation_report_without_lists.html", rendered(&sample::without_lists(), &facts()));
+    write("evaluation_table.txt", super::super::table(&summarise(&evaluation, 1), super::super::Style::Plain));
 }

@@ -11,15 +11,14 @@ const AREA: Area = Area { left: 52.0, right: plot::WIDTH - 22.0, top: 30.0, bott
 const SPANS_MAX: usize = 200;
 
 /// A stretch of the run, s, and its rate, events/s.
-struct Span {
+pub(super) struct Span {
     from_s: f64,
     to_s: f64,
     rate: f64,
 }
 
-/// The rate between successive readings of (elapsed s, events so far), and its mean; nothing, if there are less than two.
-pub(super) fn figures(markup: &mut Markup, readings: &[(f64, u64)]) {
-    let spans = spans(readings);
+/// The rate over time, and its mean; nothing, if there is no span.
+pub(super) fn figures(markup: &mut Markup, spans: &[Span]) {
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return };
     let (from_s, to_s) = (first.from_s, last.to_s);
     let mean = spans.iter().map(|span| span.rate * (span.to_s - span.from_s)).sum::<f64>() / (to_s - from_s);
@@ -32,10 +31,10 @@ pub(super) fn figures(markup: &mut Markup, readings: &[(f64, u64)]) {
     figure(markup, "Throughput", |markup| {
         plot::svg(markup, HEIGHT, &description, |markup| {
             plot::y_axis(markup, AREA, &rates, "events/s");
-            plot::polyline(markup, "line plain", &steps(&spans, x, y));
+            plot::polyline(markup, "line plain", &steps(spans, x, y));
             plot::line(markup, "mean", (x.at(from_s), y.at(mean)), (x.at(to_s), y.at(mean)));
             plot::x_axis(markup, AREA, x, &seconds, "time since the start of the run, s");
-            for span in &spans {
+            for span in spans {
                 let area = Area { left: x.at(span.from_s), right: x.at(span.to_s), ..AREA };
                 let text = format!(
                     "{}–{} s: {} events/s",
@@ -54,7 +53,8 @@ pub(super) fn figures(markup: &mut Markup, readings: &[(f64, u64)]) {
     });
 }
 
-fn spans(readings: &[(f64, u64)]) -> Vec<Span> {
+/// The spans between successive readings of (elapsed s, events so far), thinned; unusable readings are left out.
+pub(super) fn spans(readings: &[(f64, u64)]) -> Vec<Span> {
     let mut sound: Vec<(f64, u64)> = readings.iter().copied().filter(|(at, _)| at.is_finite() && *at >= 0.0).collect();
     sound.sort_by(|a, b| a.0.total_cmp(&b.0));
     sound.dedup_by(|next, kept| next.0 - kept.0 < 1e-6);

@@ -52,16 +52,21 @@ impl Lanes for Avx2 {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-    // SAFETY: rows 0 … 7 are valid, by this function's contract.
-    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * from_stride)) });
-    let pairs: [__m256; 8] = std::array::from_fn(|i| {
-        let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-        if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
-    });
-    let quads: [__m256; 8] = std::array::from_fn(|i| {
-        let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
-        if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
-    });
+    let (mut rows, mut pairs, mut quads) =
+        ([_mm256_setzero_ps(); 8], [_mm256_setzero_ps(); 8], [_mm256_setzero_ps(); 8]);
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: rows 0 … 7 are valid, by this function's contract.
+        *row = unsafe { _mm256_loadu_ps(from.add(i * from_stride)) };
+    }
+    for i in 0..4 {
+        pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    for i in [0, 1, 4, 5] {
+        let at = i / 4 * 4 + i % 4 * 2;
+        quads[at] = _mm256_shuffle_ps::<0x44>(pairs[i], pairs[i + 2]);
+        quads[at + 1] = _mm256_shuffle_ps::<0xEE>(pairs[i], pairs[i + 2]);
+    }
     for i in 0..4 {
         // SAFETY: rows 0 … 7 are valid, by this function's contract.
         unsafe {

@@ -39,10 +39,6 @@ impl Panels {
         }
         Panels { inputs: layer.inputs, outputs: layer.outputs, weight, bias }
     }
-
-    pub(crate) fn outputs(&self) -> usize {
-        self.outputs
-    }
 }
 
 /// out = activation(W x + b) for each row x of `inputs`, of which the first columns are read; each sum starts at the

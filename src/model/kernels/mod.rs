@@ -11,22 +11,24 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dense;
+mod elementary;
 mod lanes;
 mod portable;
 mod rescore;
 mod scan;
 mod selection;
 mod shadow;
-mod tanh;
 mod vnni;
 
 pub(crate) use aligned::{Aligned, Matrix};
 pub(crate) use dense::{Activation, Panels, dense};
+pub(crate) use elementary::{exp, ln, tanh};
 pub(crate) use rescore::rescore;
 pub(crate) use scan::{Panel, Table, scan};
 pub(crate) use selection::{Entry, Selection};
 
-pub(crate) use tanh::tanh;
+pub(crate) use shadow::{Bounds, Shadow, ShadowQuery, Tile};
+pub(crate) use vnni::{GROUP, Hits, Starts, USERS_MAX, search};
 
 /// Which of the processor's instructions scoring uses. The choice changes the time, never a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

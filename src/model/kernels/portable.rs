@@ -38,6 +38,7 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)]
     unsafe fn exceeds(self, bound: Self) -> u32 {
         (0..8).map(|i| u32::from(!(self.0[i] <= bound.0[i])) << i).sum()
     }

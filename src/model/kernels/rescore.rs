@@ -29,7 +29,7 @@ unsafe fn rescore_fma(table: Table<'_>, query: &[f32], entries: &mut [Entry]) {
 #[inline(always)]
 fn rescore_with(table: Table<'_>, query: &[f32], entries: &mut [Entry]) {
     let bias = |entry: Entry| table.bias.map_or(0.0, |bias| bias[entry.index as usize]);
-    let row = |entry: Entry| &table.rows[entry.index as usize * table.depth..][..table.depth];
+    let row = |entry: Entry| table.row(entry.index);
     let query = &query[..table.depth];
     let (groups, rest) = entries.as_chunks_mut::<ROWS>();
     for group in groups {

@@ -17,9 +17,13 @@ pub(crate) struct Table<'a> {
     pub(crate) bias: Option<&'a [f32]>,
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
     pub(crate) fn count(&self) -> usize {
         self.rows.len() / self.depth
+    }
+
+    pub(crate) fn row(&self, item: u32) -> &'a [f32] {
+        &self.rows[item as usize * self.depth..][..self.depth]
     }
 }
 
@@ -78,23 +82,53 @@ struct Tile<'a, W> {
 
 /// Rows of `depth` values into the panel's columns.
 fn transpose(instructions: Instructions, rows: &[f32], depth: usize, panel: &mut Panel) {
-    let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
-    if instructions != Instructions::Portable && rows.len() == PANEL * depth {
-        done = depth / 8 * 8;
-        for k in (0..done).step_by(8) {
-            for row in (0..PANEL).step_by(8) {
-                // SAFETY: AVX2 is there; rows row … row+7 and columns k … k+7 lie in both arrays.
-                unsafe {
-                    let to = panel.columns.as_mut_ptr().add(k * PANEL + row);
-                    super::avx2::transpose_8x8(rows.as_ptr().add(row * depth + k), depth, to, PANEL);
-                }
-            }
-        }
-    }
+    let done = transpose_vectors(instructions, rows, depth, panel);
     for (column, row) in rows.chunks_exact(depth).enumerate() {
         for (k, &value) in row.iter().enumerate().skip(done) {
             panel.columns[k * PANEL + column] = value;
+        }
+    }
+}
+
+/// Transposes as many columns of a full panel as vectors can take; says how many.
+#[cfg(target_arch = "x86_64")]
+fn transpose_vectors(instructions: Instructions, rows: &[f32], depth: usize, panel: &mut Panel) -> usize {
+    if instructions == Instructions::Portable || rows.len() < PANEL * depth {
+        return 0;
+    }
+    assert!(panel.columns.len() >= PANEL * depth, "the panel has room");
+    // SAFETY: AVX2 is there; both arrays have PANEL · depth values.
+    unsafe { transpose_eights(rows, depth, &mut panel.columns) };
+    depth / 8 * 8
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn transpose_vectors(_: Instructions, _: &[f32], _: usize, _: &mut Panel) -> usize {
+    0
+}
+
+/// The columns that make up whole eights.
+///
+/// # Safety
+/// The processor must have AVX2, and both arrays PANEL · depth values.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_eights(rows: &[f32], depth: usize, columns: &mut [f32]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // The next panel's rows are called for a cache line at a time: strides like these escape the processor's own guess.
+    let line = super::aligned::LINE;
+    for row in (0..PANEL).step_by(8) {
+        for k in (0..depth / 8 * 8).step_by(8) {
+            for ahead in (0..64).step_by(line) {
+                _mm_prefetch::<_MM_HINT_T0>(
+                    rows.as_ptr().wrapping_add(rows.len() + row * depth + 8 * k + ahead).cast(),
+                );
+            }
+            // SAFETY: rows row … row+7 and columns k … k+7 lie in both arrays.
+            unsafe {
+                let to = columns.as_mut_ptr().add(k * PANEL + row);
+                super::avx2::transpose_8x8(rows.as_ptr().add(row * depth + k), depth, to, PANEL);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A model's weights as the kernels want them.
 
-use crate::model::kernels::{Instructions, Panels, Table};
+use crate::model::kernels::{Instructions, Panels, Shadow, Table};
 use crate::model::weights::{Embedding, Policy, Weights};
 
 /// A model ready to score: immutable, shared by all scorers.
@@ -12,18 +12,32 @@ pub struct PackedModel {
     items: Embedding,
     layers: Layers,
     history: usize,
+    /// For the int8 pass, where the processor has the instructions for it.
+    shadow: Option<Shadow>,
 }
 
 /// The deciding layers.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a model")]
 pub(super) enum Layers {
-    Ddpg { fc: [Panels; 3] },
-    Reinforce { pfc: [Panels; 2], rows: Vec<f32>, bias: Vec<f32>, hidden: usize },
-    Bcq { decoder: [Panels; 3], perturbator: [Panels; 3] },
+    Ddpg {
+        fc: [Panels; 3],
+    },
+    /// The head's count+1 rows stay as they are: the last one, padding, only counts for the log-softmax.
+    Reinforce {
+        pfc: [Panels; 2],
+        rows: Vec<f32>,
+        bias: Vec<f32>,
+        hidden: usize,
+    },
+    Bcq {
+        decoder: [Panels; 3],
+        perturbator: [Panels; 3],
+    },
 }
 
 impl PackedModel {
-    /// Packs `weights`, whose shapes must agree as the contract's section 4 says (what reads them checks that). With a
+    /// Packs `weights`, whose shapes must agree as the contract's section 4 says (what reads them checks that) and be at least 1. With a
     /// `seed`, BCQ draws its noise; without, or for another policy, there is none.
     pub fn new(weights: Weights, seed: Option<u64>) -> PackedModel {
         PackedModel::with_instructions(weights, seed, Instructions::best())
@@ -37,22 +51,23 @@ impl PackedModel {
         instructions.assert_available();
         let layers = match weights.policy {
             Policy::Ddpg { fc } => Layers::Ddpg { fc: fc.each_ref().map(Panels::new) },
-            Policy::Reinforce { pfc, mut softmax } => {
-                // The padding item's row stays, for the log-softmax over all count+1 entries.
-                softmax.weight.shrink_to_fit();
-                Layers::Reinforce {
-                    pfc: pfc.each_ref().map(Panels::new),
-                    hidden: softmax.inputs,
-                    rows: softmax.weight,
-                    bias: softmax.bias,
-                }
-            }
+            Policy::Reinforce { pfc, softmax } => Layers::Reinforce {
+                pfc: pfc.each_ref().map(Panels::new),
+                hidden: softmax.inputs,
+                rows: softmax.weight,
+                bias: softmax.bias,
+            },
             Policy::Bcq { decoder, perturbator } => Layers::Bcq {
                 decoder: decoder.each_ref().map(Panels::new),
                 perturbator: perturbator.each_ref().map(Panels::new),
             },
         };
-        PackedModel { instructions, seed, users: weights.users, items: weights.items, layers, history: weights.history }
+        let Weights { users, items, history, .. } = weights;
+        let mut model = PackedModel { instructions, seed, users, items, layers, history, shadow: None };
+        if instructions == Instructions::Avx512Vnni {
+            model.shadow = Shadow::new(model.table());
+        }
+        model
     }
 
     /// Number of items that can be recommended; also the padding index.
@@ -101,6 +116,10 @@ impl PackedModel {
         &self.items.data[index as usize * self.items.dim..][..self.items.dim]
     }
 
+    pub(super) fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
+    }
+
     /// The items that can be recommended, as queries are scored against them.
     pub(super) fn table(&self) -> Table<'_> {
         let (rows, depth, bias) = match &self.layers {
@@ -108,5 +127,13 @@ impl PackedModel {
             Layers::Ddpg { .. } | Layers::Bcq { .. } => (&self.items.data[..], self.dim(), None),
         };
         Table { rows: &rows[..self.count() * depth], depth, bias }
+    }
+
+    /// The rows of all count+1 logits, where the policy has logits.
+    pub(super) fn logit_table(&self) -> Option<Table<'_>> {
+        match &self.layers {
+            Layers::Reinforce { rows, bias, hidden, .. } => Some(Table { rows, depth: *hidden, bias: Some(bias) }),
+            Layers::Ddpg { .. } | Layers::Bcq { .. } => None,
+        }
     }
 }

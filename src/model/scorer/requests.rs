@@ -8,7 +8,7 @@ use crate::model::philox::Draw;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The user is not in the model's user table.
-    #[error("user index {user} is out of range: the model knows users 0 to {}", users - 1)]
+    #[error("user index {user} is out of range: the model knows {users} users, from 0 on")]
     User {
         /// The index given.
         user: u32,
@@ -16,7 +16,9 @@ pub enum RequestError {
         users: usize,
     },
     /// An item is neither in the catalogue nor the padding index.
-    #[error("item index {item} is out of range: the model has items 0 to {}, and {count} for an unknown one", count - 1)]
+    #[error(
+        "item index {item} is out of range: the model has {count} items, from 0 on, and {count} stands for an unknown one"
+    )]
     Item {
         /// The index given.
         item: u32,

@@ -320,6 +320,29 @@ fn a_state_answers_as_the_request_it_stands_for() {
     }
 }
 
+/// The layers see the user alone, so that a sequence can be made of the answer it must not change otherwise.
+#[test]
+fn excluded_items_give_way_to_the_next() {
+    let mut weights = small(Kind::Ddpg, 900);
+    let Policy::Ddpg { fc } = &mut weights.policy else { unreachable!("asked for DDPG") };
+    fc[0].weight.chunks_mut(fc[0].inputs).for_each(|row| row[8..].fill(0.0));
+    for instructions in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+        let model = Arc::new(PackedModel::with_instructions(weights.clone(), None, instructions));
+        let mut scorer = Scorer::new(model.clone());
+        let mut asked = Requests::new(&model);
+        asked.push(3, &[], Draw::default()).expect("it fits");
+        let (mut all, mut rest) = (Ranked::default(), Ranked::default());
+        scorer.top_k(&asked, 9, false, &mut all);
+        asked.clear();
+        asked.push(3, &[all.indices(0)[0], all.indices(0)[4]], Draw::default()).expect("it fits");
+        scorer.top_k(&asked, 7, true, &mut rest);
+        let left = [1, 2, 3, 5, 6, 7, 8].map(|rank| all.indices(0)[rank]);
+        assert_eq!(rest.indices(0), left, "{instructions:?}");
+        scorer.top_k(&asked, 9, false, &mut rest);
+        assert_eq!(rest, all, "{instructions:?}");
+    }
+}
+
 #[test]
 fn a_state_of_nan_and_infinity_is_answered() {
     let model = Arc::new(PackedModel::new(small(Kind::Bcq, 40), None));
@@ -334,6 +357,26 @@ fn a_state_of_nan_and_infinity_is_answered() {
         items.sort_unstable();
         assert_eq!(items, (0..40).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn normalizers_make_probabilities_of_logits() {
+    let weights = small(Kind::Reinforce, 40);
+    let Policy::Reinforce { pfc, softmax } = &weights.policy else { unreachable!("asked for REINFORCE") };
+    let model = Arc::new(PackedModel::new(weights.clone(), None));
+    let asked = requests(&model, 3, &mut Source::new(1, Flavor::Normal));
+    let mut normalizers = Vec::new();
+    Scorer::new(model.clone()).log_normalizers(&asked, &mut normalizers);
+    for (request, normalizer) in normalizers.iter().enumerate() {
+        let hidden = slow_linear(&pfc[1], &slow_linear(&pfc[0], &state(&weights, &asked, request), true), true);
+        let logits = slow_linear(softmax, &hidden, false);
+        assert_eq!(logits.len(), 41);
+        let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - normalizer).exp()).sum();
+        assert!((total - 1.0).abs() < 1e-12, "probabilities sum to {total}");
+    }
+    let ddpg = Arc::new(PackedModel::new(small(Kind::Ddpg, 40), None));
+    Scorer::new(ddpg).log_normalizers(&asked, &mut normalizers);
+    assert!(normalizers.is_empty());
 }
 
 #[test]

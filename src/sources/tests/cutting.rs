@@ -9,7 +9,7 @@ use crate::sources::chunk::ParsedChunk;
 use crate::sources::columns::{Columns, Positions};
 use crate::sources::csv::parse;
 use crate::sources::cut::{LINE_BYTES_KEPT, lines_starting_in};
-use crate::sources::format::{Format, Style};
+use crate::sources::format::{Dialect, Format};
 use crate::sources::inputs::Opened;
 use crate::sources::stream::Stream;
 
@@ -102,7 +102,7 @@ fn long_lines_are_cut_alike_wherever_the_chunks_are() {
     let Columns::Preset(events) = Columns::EVENTS else { unreachable!() };
     let far = Positions { user: 0, item: 1, behavior: Some(2), time: 4 };
     for positions in [events, far] {
-        let format = Format::new(Style::default(), positions, false).expect("good positions");
+        let format = Format::new(Dialect::default(), positions, false).expect("good positions");
         for text in texts_with_long_lines() {
             let expected = reference::read(&format, &text);
             for chunk_bytes in [7_919, 65_536, 70_001, 1 << 20] {
@@ -115,7 +115,7 @@ fn long_lines_are_cut_alike_wherever_the_chunks_are() {
 
 #[test]
 fn a_long_first_line_is_cut_alike_in_chunks_of_a_byte() {
-    let format = Format::new(Style::default(), Positions { user: 0, item: 1, behavior: Some(2), time: 3 }, false)
+    let format = Format::new(Dialect::default(), Positions { user: 0, item: 1, behavior: Some(2), time: 3 }, false)
         .expect("good positions");
     for mark in ["", "\u{FEFF}"] {
         for length in [65_536, 65_537] {

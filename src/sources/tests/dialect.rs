@@ -7,7 +7,7 @@ use crate::sinks::RejectReason;
 use crate::sources::chunk::{ParsedChunk, Row};
 use crate::sources::columns::{Columns, Positions};
 use crate::sources::csv::{parse, record_at};
-use crate::sources::format::{Format, Style};
+use crate::sources::format::{Dialect, Format};
 
 use super::reference::{self, Line};
 use super::texts::format_and_text;
@@ -35,7 +35,7 @@ fn read(format: &Format, text: &[u8]) -> Vec<Line> {
 
 fn events(header: bool) -> Format {
     let Columns::Preset(positions) = Columns::EVENTS else { unreachable!() };
-    Format::new(Style::default(), positions, header).expect("a preset")
+    Format::new(Dialect::default(), positions, header).expect("a preset")
 }
 
 proptest! {
@@ -82,7 +82,7 @@ fn a_record_of_64_kib_is_read_and_a_longer_one_is_cut() {
         assert_eq!(read(&events(false), text.as_bytes()), [expected], "{} bytes", record.len());
     }
     let skipped = Positions { user: 1, item: 2, behavior: None, time: 3 };
-    let format = Format::new(Style::default(), skipped, false).expect("good positions");
+    let format = Format::new(Dialect::default(), skipped, false).expect("good positions");
     for length in [65_529, 65_530, 65_531, 70_000] {
         let text = format!("{},1,2,3\n", "x".repeat(length));
         assert_eq!(read(&format, text.as_bytes()), reference::read(&format, text.as_bytes()), "{length}");
@@ -107,4 +107,14 @@ fn a_name_that_ends_with_a_zero_byte_is_another() {
     let text = b"1,2,pv\0,3,.............\n";
     let record = text[..text.len() - 1].to_vec();
     assert_eq!(read(&events(false), text), [Line::Rejected(RejectReason::Behavior, record)]);
+}
+
+#[test]
+fn a_row_is_utf8_in_the_columns_that_are_not_needed_too() {
+    let positions = Positions { user: 1, item: 2, behavior: None, time: 3 };
+    let format = Format::new(Dialect::default(), positions, false).expect("good positions");
+    let text = b"\xC3\xA9,1,2,3,x\n\xFF,1,2,3,x\nx,1,2,3,\xFF\nx,1,2,3,..................\n";
+    let rejected = |record: &[u8]| Line::Rejected(RejectReason::Encoding, record.to_vec());
+    let event = || Line::Event(1, 2, 0, 3000);
+    assert_eq!(read(&format, text), [event(), rejected(b"\xFF,1,2,3,x"), rejected(b"x,1,2,3,\xFF"), event()]);
 }

@@ -5,18 +5,18 @@ use crate::sources::columns::Header;
 use crate::sources::csv::read_record;
 use crate::sources::diagnose::{Hint, explain, hints, unit_warning};
 use crate::sources::files::Options;
-use crate::sources::format::{Format, Style, TimeUnit};
+use crate::sources::format::{Dialect, Format, TimeUnit};
 use crate::sources::inputs::Opened;
 
-fn format(columns: &str, style: Style, header: Header, text: &[u8]) -> Format {
-    let options = Options { columns: columns.parse().expect("good columns"), header, style, ..Options::default() };
+fn format(columns: &str, dialect: Dialect, header: Header, text: &[u8]) -> Format {
+    let options = Options { columns: columns.parse().expect("good columns"), header, dialect, ..Options::default() };
     let opened = Opened::pipe("log.csv".to_owned(), Box::new(std::io::Cursor::new(text.to_vec())));
     opened.and_then(|opened| opened.format(&options)).expect("good settings")
 }
 
 fn said(columns: &str, unit: TimeUnit, header: Header, text: &[u8]) -> Vec<String> {
-    let style = Style { time_unit: unit, ..Style::default() };
-    hints(&format(columns, style, header, text), text).iter().map(Hint::to_string).collect()
+    let dialect = Dialect { time_unit: unit, ..Dialect::default() };
+    hints(&format(columns, dialect, header, text), text).iter().map(Hint::to_string).collect()
 }
 
 #[test]
@@ -125,6 +125,8 @@ fn settings_that_do_not_fit_are_told() {
     for (columns, unit, header, text, expected) in cases {
         assert_eq!(said(columns, unit, header, text.as_bytes()).join("|"), expected, "{text}");
     }
+    let expected = ["the first 64 KiB hold no line end; give a text file with one row a line"];
+    assert_eq!(said("events", Seconds, Auto, &[b'x'; 70_000]), expected);
     let utf16: Vec<u8> = "1,2,pv,3\n4,5,pv,6\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let expected = ["the text seems to be UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"];
     assert_eq!(said("events", Seconds, Auto, &utf16), expected);
@@ -139,7 +141,7 @@ fn a_few_bad_rows_draw_no_hint() {
 
 #[test]
 fn every_reason_is_explained_in_one_line() {
-    let format = format("events", Style::default(), Header::Absent, b"");
+    let format = format("events", Dialect::default(), Header::Absent, b"");
     let long = vec![b'x'; 70_000];
     let cases: [(&[u8], &str); 8] = [
         (&long, "the row is longer than 65536 bytes"),

@@ -192,7 +192,7 @@ fn what_cannot_be_opened_is_said_in_one_line() {
     let plain = Options::default();
     assert_eq!(failure(&[], &plain), "no input: name at least one file, or - for standard input");
     assert_eq!(of(&missing, &plain), "DIR/missing.csv: no such file; check the path");
-    assert_eq!(of(&directory, &plain), "DIR is a directory; name the files in it, like DIR/*.csv");
+    assert_eq!(of(&directory, &plain), "DIR is a directory; name the files in it instead");
     assert_eq!(
         of(&xz, &plain),
         "DIR/log.xz looks like xz, which is not read; unpack it first, or pack it with gzip or zstd"

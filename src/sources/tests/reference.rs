@@ -31,7 +31,7 @@ pub(super) fn read(format: &Format, text: &[u8]) -> Vec<Line> {
 
 fn read_line(format: &Format, line: &[u8]) -> Line {
     let record = line.strip_suffix(b"\r").unwrap_or(line);
-    let delimiter = char::from(format.style().delimiter.byte());
+    let delimiter = char::from(format.dialect().delimiter.byte());
     let blank = |character: char| (character == ' ' || character == '\t') && character != delimiter;
     if record.len() > 65_536 {
         return Line::Rejected(RejectReason::TooLong, record[..65_536].to_vec());
@@ -50,10 +50,10 @@ fn read_line(format: &Format, line: &[u8]) -> Line {
     let Some(user) = number(fields[user]) else { return rejected(RejectReason::User) };
     let Some(item) = number(fields[item]) else { return rejected(RejectReason::Item) };
     let name = behavior.map_or("pv", |at| fields[at]);
-    let Some(behavior) = format.style().behaviors.iter().position(|known| known == name) else {
+    let Some(behavior) = format.dialect().behaviors.iter().position(|known| known == name) else {
         return rejected(RejectReason::Behavior);
     };
-    let scale = if format.style().time_unit == TimeUnit::Seconds { 1000 } else { 1 };
+    let scale = if format.dialect().time_unit == TimeUnit::Seconds { 1000 } else { 1 };
     match number(fields[time]).and_then(|units| units.checked_mul(scale)) {
         Some(time) if time <= 253_402_300_799_999 => Line::Event(user, item, behavior, time),
         _ => rejected(RejectReason::Time),

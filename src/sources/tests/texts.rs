@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use crate::sources::columns::Positions;
-use crate::sources::format::{Format, Style, TimeUnit};
+use crate::sources::format::{Dialect, Format, TimeUnit};
 
 /// Pieces of text; `,` stands for the delimiter.
-const PIECES: [&[u8]; 64] = [
+const PIECES: [&[u8]; 66] = [
     b",",
     b",",
     b",",
@@ -35,6 +35,8 @@ const PIECES: [&[u8]; 64] = [
     b" 1 ,2\t, buy , 3 \n",
     b",,,",
     b"12345678,123456789,pv,1511544070000\n",
+    b"x\xC3\xA9,1,2,3,4\n",
+    b"\xFF,1,2,3,4\n",
     b"0",
     b"7",
     b"42",
@@ -95,14 +97,15 @@ pub(super) fn format_and_text(pieces: usize) -> impl Strategy<Value = (Format, V
         2 => Just(position(0, 1, None, 2)),
         1 => Just(position(4, 2, Some(3), 0)),
         1 => Just(position(1, 0, Some(3), 2)),
+        1 => Just(position(1, 2, None, 4)),
     ];
     let delimiter = prop_oneof![4 => Just(","), 1 => Just("\t"), 1 => Just(" "), 1 => Just(";")];
     let unit = prop_oneof![Just(TimeUnit::Seconds), Just(TimeUnit::Milliseconds)];
     (positions, delimiter, unit, any::<bool>()).prop_flat_map(move |(positions, delimiter, time_unit, header)| {
         let behaviors = ["pv", "cart", "fav", "buy", "purchase"].map(str::to_owned).to_vec();
         let delimiter = delimiter.parse().expect("a good delimiter");
-        let style = Style { delimiter, time_unit, behaviors };
-        let format = Format::new(style, positions, header).expect("a good format");
+        let dialect = Dialect { delimiter, time_unit, behaviors };
+        let format = Format::new(dialect, positions, header).expect("a good format");
         (Just(format), text(pieces, delimiter.byte()))
     })
 }
