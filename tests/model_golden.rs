@@ -9,8 +9,11 @@ mod expected;
 mod reference;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use eddyline::model::{algorithm::Algorithm, directory::ModelDirectory};
+use eddyline::model::philox::Draw;
+use eddyline::model::scorer::{PackedModel, Ranked, Requests, Scorer};
+use eddyline::model::{Instructions, algorithm::Algorithm, directory::ModelDirectory};
 use expected::{Answer, Expected};
 
 const DIRECTORIES: [&str; 3] = ["models", "models_small_dims", "models_legacy"];
@@ -80,4 +83,46 @@ fn sizes_are_read_from_the_shapes() {
             assert_eq!((directory.users.len(), directory.items.len()), (expected.user_count, expected.item_count));
         }
     }
+}
+
+/// The scorer of the pipeline, on every instruction set that this processor has.
+fn check_scorer(algorithm: Algorithm, with_z: bool) {
+    for instructions in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+        check(algorithm, with_z, |directory, user, history, z, k| {
+            let model = Arc::new(PackedModel::with_instructions(directory.weights.clone(), None, instructions));
+            let (mut scorer, mut ranked) = (Scorer::new(model.clone()), Ranked::default());
+            let mut requests = Requests::new(&model);
+            let history: Vec<u32> = history.iter().map(|&item| item as u32).collect();
+            requests.push(user as u32, &history, Draw { user: 0, time_ms: 0 }).unwrap();
+            scorer.top_k_with_noise(&requests, z, k, false, &mut ranked).unwrap();
+            // The reference shows REINFORCE's scores as log-probabilities.
+            let mut normalizers = Vec::new();
+            scorer.log_normalizers(&requests, &mut normalizers);
+            let normalizer = normalizers.first().copied().unwrap_or(0.0);
+            Answer {
+                items: ranked.indices(0).iter().map(|&item| item as usize).collect(),
+                scores: ranked.scores(0).iter().map(|&score| f64::from(score) - normalizer).collect(),
+            }
+        });
+    }
+}
+
+#[test]
+fn scorer_ddpg() {
+    check_scorer(Algorithm::Ddpg, false);
+}
+
+#[test]
+fn scorer_reinforce() {
+    check_scorer(Algorithm::Reinforce, false);
+}
+
+#[test]
+fn scorer_bcq_with_given_z() {
+    check_scorer(Algorithm::Bcq, true);
+}
+
+#[test]
+fn scorer_bcq_with_zero_z() {
+    check_scorer(Algorithm::Bcq, false);
 }

@@ -222,8 +222,39 @@ impl Tally {
     }
 }
 
-/// Tallies by spans of equal width; the width doubles when there would be too many, and so depends on the span of the log
-/// alone.
+/// Spans of time that people think in, ms.
+const ROUND_SPANS: [Time; 17] = {
+    const MINUTE: Time = 60_000;
+    const HOUR: Time = 60 * MINUTE;
+    const DAY: Time = 24 * HOUR;
+    [
+        MINUTE,
+        2 * MINUTE,
+        4 * MINUTE,
+        5 * MINUTE,
+        10 * MINUTE,
+        20 * MINUTE,
+        30 * MINUTE,
+        HOUR,
+        2 * HOUR,
+        4 * HOUR,
+        6 * HOUR,
+        12 * HOUR,
+        DAY,
+        2 * DAY,
+        7 * DAY,
+        14 * DAY,
+        28 * DAY,
+    ]
+};
+
+/// The next larger width that buckets of `width` can be merged to: a round span if one is near, else the double.
+fn wider(width: Time) -> Time {
+    let near = |span: &Time| *span > width && *span <= 6 * width && span.is_multiple_of(width);
+    ROUND_SPANS.into_iter().find(near).unwrap_or(2 * width)
+}
+
+/// Tallies by spans of equal width; it grows when there would be too many, and so depends on the span of the log alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Buckets {
     width: Time,
@@ -245,7 +276,7 @@ impl Buckets {
             if to - from < BUCKETS_MAX as Time {
                 break;
             }
-            self.widen(self.width * 2);
+            self.widen(wider(self.width));
         }
     }
 
@@ -269,6 +300,7 @@ impl Buckets {
 
     fn merge(&mut self, other: Buckets) {
         if other.width > self.width {
+            // Both have come up the same steps.
             self.widen(other.width);
         }
         for (start, tallies) in other.by_start {
@@ -514,5 +546,33 @@ fn take(part: Part, evaluation: &mut Evaluation, buckets: &mut Option<Buckets>) 
         Part::Totals(sums) => {
             evaluation.lists.iter_mut().zip(sums).for_each(|(tally, sum)| tally.novelty_sum += sum);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_round_where_they_can_be() {
+        let widths: Vec<Time> = std::iter::successors(Some(80_000), |&width| Some(wider(width))).take(6).collect();
+        assert_eq!(widths, [80, 240, 1_200, 3_600, 7_200, 14_400].map(|seconds| seconds * 1_000));
+        assert_eq!(wider(7), 14);
+    }
+
+    #[test]
+    fn buckets_widen_until_they_are_few_and_lose_nothing() {
+        let mut one = Buckets { width: 80, by_start: BTreeMap::new() };
+        let mut parts = [one.clone(), one.clone()];
+        for tick in 0..10_000 {
+            let time = 1_000_000 + tick * 20;
+            one.at(time, 1)[0].add(Met::Hit(0), 1);
+            parts[usize::from(tick > 3_000)].at(time, 1)[0].add(Met::Hit(0), 1);
+        }
+        let [mut merged, part] = parts;
+        merged.merge(part);
+        assert_eq!((one.width, one.by_start.len()), (1280, 157), "200,000 ms in at most 256 buckets");
+        assert_eq!(one.by_start.values().map(|tallies| tallies[0].events).sum::<u64>(), 10_000);
+        assert_eq!((merged.width, merged.by_start), (one.width, one.by_start));
     }
 }

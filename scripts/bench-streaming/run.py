@@ -51,7 +51,8 @@ def eddyline_command(binary, job, workers, log):
 
 def eddyline_digests(report):
     """{"popular": {"rows": int, "sum": hex}, …} of the outputs that the run had."""
-    return {name: report["replay"]["digests"].get(name) for name in ("popular", "recent")}
+    digests = report["replay"]["digests"]
+    return {name: digests[name] for name in ("popular", "recent") if digests[name]["rows"]}
 
 
 @dataclass

@@ -1,7 +1,7 @@
 //! `replay`: files in, deterministic results out (contract, section 6).
 //!
-//! [`run()`] opens the log, model and sinks, starts the workers, and sums up. [`feed`] reads the log with exact logical times
-//! on all workers; [`drive`] is a worker's loop; [`plan`] is what a run is told.
+//! [`run()`] opens the log, model and sinks, starts the workers, and sums up. `feed` reads the log with exact logical times
+//! on all workers; `drive` is a worker's loop; [`plan`] is what a run is told.
 
 mod drive;
 mod feed;
