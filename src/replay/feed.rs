@@ -188,6 +188,9 @@ impl Feed {
     /// Takes in a summary of another worker's chunk.
     pub(super) fn hear(&mut self, summary: Summary) {
         let partition = &mut self.partitions[summary.partition as usize];
+        if partition.ended {
+            return;
+        }
         if summary.end {
             partition.chunks = Some(summary.chunk);
         } else {
