@@ -42,7 +42,7 @@ impl Panels {
 }
 
 /// out = activation(W x + b) for each row x of `inputs`, of which the first columns are read; each sum starts at the
-/// bias and adds W[o][k]·x[k] in order of k with one rounding each.
+/// bias and adds `W[o][k]·x[k]` in order of k with one rounding each.
 pub(crate) fn dense(
     instructions: Instructions,
     layer: &Panels,
