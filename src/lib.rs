@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod digest;
 pub mod evaluate;
+pub mod fault;
 pub mod generate;
 pub mod journal;
 pub mod model;

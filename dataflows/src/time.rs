@@ -58,6 +58,12 @@ impl PartitionClock {
         PartitionClock { lateness, largest: None, advanced: 0 }
     }
 
+    /// The clock of a partition that is read on from a place before which `largest` was its largest accepted event time,
+    /// and `advanced` its largest journalled advance.
+    pub fn resumed(lateness: Time, largest: Option<Time>, advanced: Time) -> PartitionClock {
+        PartitionClock { lateness, largest, advanced }
+    }
+
     /// W_p at the place reached so far.
     pub fn watermark(&self) -> Time {
         self.largest.unwrap_or(0).saturating_sub(self.lateness).max(self.advanced)
@@ -66,6 +72,11 @@ impl PartitionClock {
     /// Largest event time accepted so far.
     pub fn largest(&self) -> Option<Time> {
         self.largest
+    }
+
+    /// A_p: the largest journalled advance so far; 0 if there was none.
+    pub fn advanced(&self) -> Time {
+        self.advanced
     }
 
     /// Whether an event at `time` would leap more than `jump_max` beyond the largest time so far: it is then to be

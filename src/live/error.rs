@@ -1,0 +1,114 @@
+//! What can end a live run before its time.
+
+use crate::checkpoint::CheckpointError;
+use crate::cluster::{ClusterError, ExecuteError};
+use crate::config::ConfigError;
+use crate::model::error::ModelError;
+use crate::serve::ServeError;
+use crate::sinks::SinkError;
+use crate::sources::FormatError;
+use crate::sources::live::LiveSourceError;
+use dataflows::event::Time;
+
+/// Why a live run has ended. Whatever it is, the next run goes on from the newest snapshot and completes all results.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The input.
+    #[error(transparent)]
+    Source(#[from] LiveSourceError),
+    /// How records are to be read.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The model directory.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model does not go with the configuration, or the configuration names no place for results.
+    #[error("{0}")]
+    Configuration(#[source] ConfigError),
+    /// The journal, or a snapshot.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A store.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// HTTP.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The processes do not come together, or one of them is lost.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A thread of the operating system could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A store has less than the snapshot relies on.
+    #[error(
+        "{sink} holds results up to {held} only, and this run would go on from {resumed}: what lies between is not there; \
+         restore the store, or start again from the beginning of the log with --from-start"
+    )]
+    Behind {
+        /// The store.
+        sink: String,
+        /// How far it is.
+        held: String,
+        /// The snapshot's frontier.
+        resumed: String,
+    },
+    /// Partitions have gone, so that this is another log.
+    #[error("the log has {found} partitions, but this run has read {known} of it: it is not the same log any more")]
+    PartitionsGone {
+        /// How many there are.
+        found: usize,
+        /// How many there were.
+        known: usize,
+    },
+    /// Records were deleted before they were read.
+    #[error(
+        "partition {partition} begins at offset {to}, but offsets from {from} on have not been read: they were deleted \
+         (retention); --accept-loss goes on without them"
+    )]
+    Lost {
+        /// The partition.
+        partition: u32,
+        /// The first that is missing.
+        from: u64,
+        /// The first that is there.
+        to: u64,
+    },
+    /// Its thread has told the reason before, or has panicked.
+    #[error("the journal is no longer written, since an earlier error stopped it")]
+    JournalStopped,
+    /// Its thread has told the reason before, or has panicked.
+    #[error("snapshots are no longer written, since an earlier error stopped them")]
+    SnapshotsStopped,
+    /// A signal came while the last results were on their way.
+    #[error("stopped while the last results were written; run it again to complete them")]
+    StoppedAtTheEnd,
+}
+
+impl LiveError {
+    /// Whether the same run, started again with nothing changed, may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            LiveError::Source(error) => error.is_retryable(),
+            LiveError::Checkpoint(error) => error.is_retryable(),
+            LiveError::Sink(error) => error.is_retryable(),
+            LiveError::Cluster(_) | LiveError::Thread(_) | LiveError::StoppedAtTheEnd => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<ExecuteError<LiveError>> for LiveError {
+    fn from(error: ExecuteError<LiveError>) -> LiveError {
+        match error {
+            ExecuteError::Cluster(error) => LiveError::Cluster(error),
+            ExecuteError::Work(error) => error,
+        }
+    }
+}
+
+/// A time for people.
+pub(super) fn shown(time: Time) -> String {
+    let ms = i64::try_from(time).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| time.to_string(), |timestamp| timestamp.to_string())
+}

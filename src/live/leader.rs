@@ -1,0 +1,128 @@
+//! Worker 0's further duties: decisions are made durable before anybody acts on them, snapshots are asked for, and the run is
+//! brought to its end.
+
+use super::control::{Control, Message};
+use super::error::LiveError;
+use super::journaling::Journaling;
+use super::metrics::Metrics;
+use super::snapshots::Snapshots;
+use crate::journal::Decision;
+use crate::pipeline::Pipeline;
+use dataflows::event::Time;
+use dataflows::time::Steps;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What worker 0 does besides its work.
+pub(super) struct Leader {
+    journal: Journaling,
+    snapshots: Snapshots,
+    schedule: Schedule,
+    /// How many partitions there are.
+    partitions: usize,
+    metrics: Arc<Metrics>,
+    detached: bool,
+}
+
+impl Leader {
+    /// `partitions`: how many there are at the start.
+    pub(super) fn new(
+        journal: Journaling,
+        snapshots: Snapshots,
+        schedule: Schedule,
+        partitions: usize,
+        metrics: Arc<Metrics>,
+    ) -> Leader {
+        Leader { journal, snapshots, schedule, partitions, metrics, detached: false }
+    }
+
+    /// Has a decision made durable. A newcomer among the partitions is proposed by its owner once only.
+    ///
+    /// # Errors
+    /// If the journal has failed.
+    pub(super) fn propose(&mut self, decision: Decision) -> Result<(), LiveError> {
+        self.journal.append(decision)
+    }
+
+    /// One turn. `drained`: nothing more is read, and all that is complete is out.
+    ///
+    /// # Errors
+    /// What stopped the journal, the snapshots or the sinks.
+    pub(super) fn step(
+        &mut self,
+        control: &mut Control,
+        pipeline: &mut Pipeline,
+        drained: bool,
+    ) -> Result<(), LiveError> {
+        while let Some(decision) = self.journal.next_durable()? {
+            self.partitions += usize::from(matches!(decision, Decision::Partition { .. }));
+            self.metrics.decided(1);
+            control.tell(Message::Decided(decision));
+        }
+        if let Some(frontier) = self.snapshots.next_published()? {
+            self.schedule.published(Instant::now());
+            control.tell(Message::Published(frontier));
+        }
+        if drained && !self.detached {
+            self.detached = true;
+            self.snapshots.suspend()?;
+            control.tell(Message::Detached);
+        } else if !self.detached
+            && let Some(frontier) = self.schedule.due(*pipeline.events.time(), Instant::now())
+        {
+            pipeline.request_snapshot(frontier, self.partitions);
+            control.tell(Message::Snapshot(frontier));
+        }
+        Ok(())
+    }
+}
+
+/// When snapshots are taken: at ends of slides, one after another, `interval` apart or more.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    interval: Duration,
+    slide: Steps,
+    asked: bool,
+    last: Instant,
+}
+
+impl Schedule {
+    /// The first snapshot is due `interval` after `now`.
+    pub(super) fn new(interval: Duration, slide: Steps, now: Instant) -> Schedule {
+        Schedule { interval, slide, asked: false, last: now }
+    }
+
+    /// The frontier of the next snapshot, if one is to be asked for now: the first end of a slide at or behind `frontier`,
+    /// where worker 0's inputs stand.
+    fn due(&mut self, frontier: Time, now: Instant) -> Option<Time> {
+        if self.asked || frontier == 0 || now.duration_since(self.last) < self.interval {
+            return None;
+        }
+        self.asked = true;
+        self.last = now;
+        Some(self.slide.end_of(frontier - 1))
+    }
+
+    fn published(&mut self, _now: Instant) {
+        self.asked = false;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_snapshot_after_another_at_ends_of_slides() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut schedule = Schedule::new(Duration::from_secs(10), Steps::new(40).unwrap(), start);
+        assert_eq!(schedule.due(90, after(9)), None);
+        assert_eq!(schedule.due(0, after(11)), None, "nothing was read yet");
+        assert_eq!(schedule.due(90, after(11)), Some(120));
+        assert_eq!(schedule.due(900, after(60)), None, "the one before is not done");
+        schedule.published(after(60));
+        assert_eq!(schedule.due(120, after(61)), Some(120), "the tick that ends there is open still");
+    }
+}

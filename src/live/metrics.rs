@@ -1,0 +1,273 @@
+//! What a live run tells of itself, in Prometheus' terms (contract, sections 6 and 7). Names are `eddyline_…`, in base
+//! units; counters end in `_total`.
+
+use super::watermarks::{Standing, Told};
+use super::worker::now_ms;
+use crate::pipeline::{Counts, Report};
+use crate::sinks::gauges::SinkGauges;
+use crate::sinks::RejectReason;
+use crate::sources::live::Status;
+use dataflows::event::Time;
+use dataflows::sizes::Sizes;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A worker that has not turned for this long hangs.
+const TURN_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByPartition {
+    partition: u32,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// The numbers of one process.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    records: Counter,
+    bytes: Counter,
+    accepted: Counter,
+    late: Counter,
+    rejected: Family<ByReason, Counter>,
+    lag: Family<ByPartition, Gauge>,
+    watermark: Family<ByPartition, Seconds>,
+    idle: Family<ByPartition, Gauge>,
+    frontier: Seconds,
+    state: Family<ByKind, Gauge>,
+    tick_latency: Histogram,
+    batch_users: Histogram,
+    scoring: Histogram,
+    decisions: Counter,
+    snapshot_duration: Histogram,
+    snapshot_bytes: Gauge,
+    snapshots: Counter,
+    /// The newest frontier of all, ms.
+    frontier_ms: AtomicU64,
+    /// When a worker turned last, ms since 1970.
+    turned: AtomicU64,
+    ready: AtomicBool,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub(super) fn new() -> Metrics {
+        let seconds = |first, factor, count| Histogram::new(exponential_buckets(first, factor, count));
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::with_prefix("eddyline")),
+            records: Counter::default(),
+            bytes: Counter::default(),
+            accepted: Counter::default(),
+            late: Counter::default(),
+            rejected: Family::default(),
+            lag: Family::default(),
+            watermark: Family::default(),
+            idle: Family::default(),
+            frontier: Seconds::default(),
+            state: Family::default(),
+            tick_latency: seconds(0.001, 1.5, 28),
+            batch_users: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
+            scoring: seconds(0.000_1, 2.0, 18),
+            decisions: Counter::default(),
+            snapshot_duration: seconds(0.001, 2.0, 18),
+            snapshot_bytes: Gauge::default(),
+            snapshots: Counter::default(),
+            frontier_ms: AtomicU64::new(0),
+            turned: AtomicU64::new(now_ms()),
+            ready: AtomicBool::new(false),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let mut registry = self.registry();
+        let r = &mut *registry;
+        r.register("records", "Records read, headers and blank lines included", self.records.clone());
+        r.register_with_unit("input", "What was read", Unit::Bytes, self.bytes.clone());
+        r.register("events", "Records that are events, late ones included", self.accepted.clone());
+        r.register("late_events", "Events older than their partition's watermark", self.late.clone());
+        r.register("rejected_records", "Records that are no events, by reason", self.rejected.clone());
+        r.register("partition_lag", "Records of the partition that were not read yet", self.lag.clone());
+        r.register_with_unit("partition_watermark", "Its watermark, since 1970", Unit::Seconds, self.watermark.clone());
+        r.register("partition_idle", "1 while the partition is idle", self.idle.clone());
+        r.register_with_unit("frontier", "The first tick that is not complete, since 1970", Unit::Seconds, self.frontier.clone());
+        r.register("state_entries", "Entries of the dataflows' state, by kind", self.state.clone());
+        let help = "From a tick's end to its results in all sinks; of use where event times are the time of day";
+        r.register_with_unit("tick_latency", help, Unit::Seconds, self.tick_latency.clone());
+        r.register("scoring_batch_users", "Users scored together", self.batch_users.clone());
+        r.register_with_unit("scoring_duration", "Scoring one batch", Unit::Seconds, self.scoring.clone());
+        r.register("journal_decisions", "Decisions made durable in the journal", self.decisions.clone());
+        let help = "Writing one snapshot, from the moment at which all sinks hold what is before it";
+        r.register_with_unit("snapshot_duration", help, Unit::Seconds, self.snapshot_duration.clone());
+        r.register_with_unit("snapshot_size", "Bytes that the newest snapshot wrote", Unit::Bytes, self.snapshot_bytes.clone());
+        r.register("snapshots", "Snapshots that count", self.snapshots.clone());
+    }
+
+    fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the sinks' own numbers.
+    pub(super) fn watch_sinks(&self, sinks: Vec<Arc<SinkGauges>>) {
+        self.registry().register_collector(Box::new(SinkCollector { sinks }));
+    }
+
+    /// Counts what was read.
+    pub(super) fn note(&self, report: &Report) {
+        let Counts { lines, accepted, late, rejected } = report.counts;
+        self.records.inc_by(lines);
+        self.bytes.inc_by(report.bytes);
+        self.accepted.inc_by(accepted);
+        self.late.inc_by(late);
+        for (reason, count) in RejectReason::ALL.into_iter().zip(rejected).filter(|(_, count)| *count > 0) {
+            self.rejected.get_or_create(&ByReason { reason: reason.name() }).inc_by(count);
+        }
+    }
+
+    /// How far a partition is.
+    pub(super) fn partition(&self, partition: u32, told: &Told, status: &Status) {
+        let label = ByPartition { partition };
+        self.lag.get_or_create(&label).set(i64::try_from(status.lag()).unwrap_or(i64::MAX));
+        self.watermark.get_or_create(&label).set(seconds(told.watermark));
+        self.idle.get_or_create(&label).set(i64::from(told.standing == Standing::Idle));
+    }
+
+    /// A worker's inputs stand here.
+    pub(super) fn frontier(&self, frontier: Time) {
+        let newest = self.frontier_ms.fetch_max(frontier, Ordering::Relaxed).max(frontier);
+        self.frontier.set(seconds(newest));
+    }
+
+    /// How large a worker's state is. Workers are told apart, and their sum is what shows.
+    pub(super) fn sizes(&self, worker: &mut ShownSizes, sizes: &Sizes) {
+        let now = [sizes.users.get(), sizes.waiting_events.get(), sizes.window_items.get()];
+        for ((kind, now), shown) in ["users", "waiting_events", "window_items"].into_iter().zip(now).zip(&mut worker.0) {
+            let change = i64::try_from(now).unwrap_or(i64::MAX) - *shown;
+            if change != 0 {
+                self.state.get_or_create(&ByKind { kind }).inc_by(change);
+                *shown += change;
+            }
+        }
+    }
+
+    /// A tick's results are in all sinks.
+    pub(super) fn tick_is_out(&self, tick: Time) {
+        self.tick_latency.observe(seconds(now_ms().saturating_sub(tick)));
+    }
+
+    /// A batch of users was scored.
+    pub(super) fn scored(&self, users: usize, took: Duration) {
+        self.batch_users.observe(users as f64);
+        self.scoring.observe(took.as_secs_f64());
+    }
+
+    /// Decisions are durable.
+    pub(super) fn decided(&self, count: usize) {
+        self.decisions.inc_by(count as u64);
+    }
+
+    /// A snapshot counts.
+    pub(super) fn published(&self, took: Duration, bytes: u64) {
+        self.snapshots.inc();
+        self.snapshot_duration.observe(took.as_secs_f64());
+        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A worker has come round.
+    pub(super) fn turn(&self) {
+        self.turned.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether the run takes events.
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Whether the run takes events.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether workers turn.
+    pub fn is_alive(&self) -> bool {
+        now_ms().saturating_sub(self.turned.load(Ordering::Relaxed)) <= TURN_MAX.as_millis() as u64
+    }
+
+    /// The frontier, ms.
+    pub fn frontier_ms(&self) -> Time {
+        self.frontier_ms.load(Ordering::Relaxed)
+    }
+
+    /// All numbers in the text format of OpenMetrics.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = encode(&mut text, &self.registry());
+        text
+    }
+}
+
+/// What was last shown of a worker's state.
+#[derive(Debug, Default)]
+pub(super) struct ShownSizes([i64; 3]);
+
+fn seconds(ms: Time) -> f64 {
+    ms as f64 / 1000.0
+}
+
+/// The sinks' gauges at the moment of asking.
+#[derive(Debug)]
+struct SinkCollector {
+    sinks: Vec<Arc<SinkGauges>>,
+}
+
+impl Collector for SinkCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: &dyn Fn(&SinkGauges) -> f64| {
+            let mut metric = encoder.encode_descriptor(name, help, unit, ConstGauge::new(0.0).metric_type())?;
+            for sink in &self.sinks {
+                ConstGauge::new(value(sink)).encode(metric.encode_family(&[("sink", sink.name())])?)?;
+            }
+            Ok::<_, fmt::Error>(())
+        };
+        gauge("sink_up", "1 while the sink takes rows", None, &|sink| f64::from(u8::from(sink.is_connected())))?;
+        gauge("sink_queue", "What waits for the sink", Some(&Unit::Bytes), &|sink| sink.queue_bytes() as f64)?;
+        gauge("sink_frontier", "What it holds durably, since 1970", Some(&Unit::Seconds), &|sink| seconds(sink.durable()))?;
+        let mut counter = |name: &str, help: &str, value: &dyn Fn(&SinkGauges) -> u64| {
+            let mut metric = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+            for sink in &self.sinks {
+                ConstCounter::new(value(sink)).encode(metric.encode_family(&[("sink", sink.name())])?)?;
+            }
+            Ok::<_, fmt::Error>(())
+        };
+        counter("sink_rows", "Rows written", &SinkGauges::rows)?;
+        counter("sink_retries", "Attempts after one that failed", &SinkGauges::retries)
+    }
+}

@@ -1,0 +1,142 @@
+//! How far all partitions are, as one worker knows it, and when an idle one may be moved on (contract, section 2).
+//!
+//! Every worker hears of every partition. What it hears may be old, and then is too low, never too high; so the least
+//! watermark heard is a promise that all workers can keep.
+
+use dataflows::event::Time;
+use dataflows::time::{Steps, Window};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a partition does at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Standing {
+    /// It has records to come, as far as anybody knows.
+    Active,
+    /// It has been at the end of its log for long enough.
+    Idle,
+    /// Its log has an end, and that has been reached.
+    Ended,
+}
+
+/// What the owner of a partition tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// W_p at the place reached.
+    pub(super) watermark: Time,
+    /// What it does.
+    pub(super) standing: Standing,
+    /// The largest logical time of its events.
+    pub(super) logical_max: Option<Time>,
+}
+
+/// All partitions, as far as one worker has heard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watermarks {
+    partitions: BTreeMap<u32, Told>,
+}
+
+impl Watermarks {
+    /// Takes in what an owner tells.
+    pub(super) fn hear(&mut self, partition: u32, told: Told) {
+        self.partitions.insert(partition, told);
+    }
+
+    /// How many partitions there are.
+    pub(super) fn count(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// What is known of one.
+    pub(super) fn get(&self, partition: u32) -> Option<&Told> {
+        self.partitions.get(&partition)
+    }
+
+    /// The least watermark of those that have not ended; `None` if all have.
+    pub(super) fn least(&self) -> Option<Time> {
+        let open = self.partitions.values().filter(|told| told.standing != Standing::Ended);
+        open.map(|told| told.watermark).min()
+    }
+
+    /// Where an idle partition is to be moved on to, if anywhere: to the least watermark of those that are active, or, if
+    /// none is, to `clock`, the time of day less the lateness.
+    ///
+    /// It is moved on only where somebody waits for that: a tick with events, or, in steps of the slide, a window that
+    /// still holds some. A log that has fallen silent for longer makes no entries in the journal.
+    pub(super) fn target(&self, partition: u32, clock: Time, tick: Steps, window: Window) -> Option<Time> {
+        let own = self.get(partition).filter(|told| told.standing == Standing::Idle)?;
+        let active = self.partitions.values().filter(|told| told.standing == Standing::Active);
+        let target = active.map(|told| told.watermark).min().unwrap_or(clock);
+        let newest = self.partitions.values().filter_map(|told| told.logical_max).max()?;
+        let slide = window.slide();
+        let (waits, step) = if tick.end_of(newest) >= tick.frontier(own.watermark) {
+            (true, tick)
+        } else {
+            // The first window end at which none of them counts, which clears the newest list.
+            let emptied = slide.end_of(newest).saturating_add(window.length());
+            (own.watermark < emptied, slide)
+        };
+        (waits && step.frontier(target) > step.frontier(own.watermark)).then_some(target)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn steps(length: Time) -> Steps {
+        Steps::new(length).unwrap()
+    }
+
+    fn window() -> Window {
+        Window::new(400, steps(40)).unwrap()
+    }
+
+    fn watermarks(partitions: &[(Time, Standing, Option<Time>)]) -> Watermarks {
+        let mut watermarks = Watermarks::default();
+        for (partition, &(watermark, standing, logical_max)) in (0..).zip(partitions) {
+            watermarks.hear(partition, Told { watermark, standing, logical_max });
+        }
+        watermarks
+    }
+
+    #[test]
+    fn the_least_is_of_those_that_have_not_ended() {
+        let all = watermarks(&[(5, Standing::Ended, None), (9, Standing::Active, None), (7, Standing::Idle, None)]);
+        assert_eq!(all.least(), Some(7));
+        assert_eq!(watermarks(&[(5, Standing::Ended, None)]).least(), None);
+    }
+
+    #[test]
+    fn an_idle_partition_follows_the_active_ones_and_not_the_clock() {
+        let all = watermarks(&[
+            (10, Standing::Idle, Some(12)),
+            (95, Standing::Active, Some(99)),
+            (300, Standing::Active, None),
+            (3, Standing::Ended, None),
+            (20, Standing::Idle, None),
+        ]);
+        assert_eq!(all.target(0, 10_000, steps(10), window()), Some(95));
+        assert_eq!(all.target(1, 10_000, steps(10), window()), None, "it is not idle");
+    }
+
+    #[test]
+    fn the_clock_moves_partitions_where_all_are_idle() {
+        let all = watermarks(&[(10, Standing::Idle, Some(12)), (30, Standing::Idle, None)]);
+        assert_eq!(all.target(0, 37, steps(10), window()), Some(37));
+        assert_eq!(all.target(1, 37, steps(10), window()), None, "the next tick has not come");
+        let silent = watermarks(&[(10, Standing::Idle, None)]);
+        assert_eq!(silent.target(0, 37, steps(10), window()), None, "nothing waits");
+    }
+
+    #[test]
+    fn with_no_tick_open_time_moves_by_slides_until_the_window_is_empty() {
+        // The event at 12 counts at window ends from 40 to 400.
+        let idle = |watermark| watermarks(&[(watermark, Standing::Idle, Some(12))]);
+        assert_eq!(idle(25).target(0, 39, steps(10), window()), None);
+        assert_eq!(idle(25).target(0, 41, steps(10), window()), Some(41));
+        assert_eq!(idle(439).target(0, 1000, steps(10), window()), Some(1000));
+        assert_eq!(idle(440).target(0, 1000, steps(10), window()), None);
+    }
+}

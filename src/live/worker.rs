@@ -1,0 +1,367 @@
+//! One worker of a live run: reads its partitions, keeps time with the others, hands over events; never too far ahead of
+//! what has been put out.
+//!
+//! ```text
+//!           records ─▶ PartitionReader ─▶ events, reports ─▶ pipeline
+//!  source ─┤                │
+//!           at the end ─▶ proposal ─▶ worker 0's journal ─▶ decision ─▶ PartitionReader      (messages: control)
+//! ```
+//!
+//! **Invariants.** A worker's inputs stand at the frontier of the least watermark that it has heard of, its own or others', so a
+//! partition that appears later can be given that watermark. A partition that waits for a decision is held: no record of
+//! it is taken in before the decision is durable and applied.
+
+use super::control::{Control, Message};
+use super::error::LiveError;
+use super::in_flight::{InFlight, Room};
+use super::leader::Leader;
+use super::metrics::Metrics;
+use super::partition::PartitionReader;
+use super::watermarks::{Standing, Told, Watermarks};
+use crate::journal::Decision;
+use crate::pipeline::{Pipeline, Report};
+use crate::sources::live::{Fetched, LiveSource};
+use crate::sources::message::MessageFormat;
+use dataflows::event::{Event, Time};
+use dataflows::time::{Steps, Window};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use timely::worker::Worker;
+
+/// How long a worker with nothing to do sleeps, unless a message of another worker wakes it.
+const PARK: Duration = Duration::from_millis(1);
+
+/// How often a worker asks whether there are partitions that it does not know.
+const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(10);
+
+/// What a worker goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Clockwork {
+    /// Length of a tick.
+    pub(super) tick: Steps,
+    /// The window of the trending lists.
+    pub(super) window: Window,
+    /// `time.lateness`, ms.
+    pub(super) lateness: Time,
+    /// `time.idle`.
+    pub(super) idle: Duration,
+    /// How many partitions there are when the run starts.
+    pub(super) partitions: usize,
+}
+
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Somebody asked for it; time stands where it stood.
+    Stopped,
+    /// All partitions have ended.
+    Ended,
+}
+
+/// A partition of this worker.
+pub(super) struct Owned {
+    pub(super) reader: PartitionReader,
+    /// Where its log ends, if it does.
+    pub(super) end: Option<u64>,
+    /// What was proposed, while nothing is decided.
+    proposed: Option<Decision>,
+    /// Records that came while the partition is held.
+    held: VecDeque<(u64, Vec<u8>)>,
+    told: Option<Told>,
+}
+
+impl Owned {
+    pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
+        Owned { reader, end, proposed: None, held: VecDeque::new(), told: None }
+    }
+
+    fn has_ended(&self, position: u64) -> bool {
+        self.end.is_some_and(|end| position >= end || self.reader.next() >= end)
+    }
+}
+
+/// One worker, between two steps of timely.
+pub(super) struct LiveWorker<'a> {
+    pub(super) clockwork: Clockwork,
+    pub(super) source: Box<dyn LiveSource>,
+    pub(super) format: MessageFormat,
+    pub(super) owned: BTreeMap<u32, Owned>,
+    pub(super) pipeline: Pipeline,
+    pub(super) control: Control,
+    /// Worker 0's further duties.
+    pub(super) leader: Option<Leader>,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) metrics: Arc<Metrics>,
+    /// Makes the reader of a partition that has just appeared, with a first watermark.
+    pub(super) newcomer: &'a dyn Fn(u32, Time) -> PartitionReader,
+    pub(super) state: State,
+}
+
+/// What a worker remembers from one turn to the next.
+pub(super) struct State {
+    watermarks: Watermarks,
+    in_flight: InFlight,
+    fetched: Fetched,
+    events: Vec<Event>,
+    stopping: bool,
+    detached: bool,
+    looked: Instant,
+}
+
+impl State {
+    pub(super) fn new(tick: Steps) -> State {
+        State {
+            watermarks: Watermarks::default(),
+            in_flight: InFlight::new(tick),
+            fetched: Fetched::default(),
+            events: Vec::new(),
+            stopping: false,
+            detached: false,
+            looked: Instant::now(),
+        }
+    }
+}
+
+impl LiveWorker<'_> {
+    /// Works until the run is over.
+    ///
+    /// # Errors
+    /// Whatever keeps the run from going on. Results are then as after a crash: the next run completes them.
+    pub(super) fn run(mut self, worker: &mut Worker) -> Result<Ending, LiveError> {
+        loop {
+            self.listen()?;
+            if self.state.detached {
+                return Ok(Ending::Stopped);
+            }
+            let busy = !self.state.stopping && self.read()?;
+            self.keep_time();
+            if self.everything_has_ended() {
+                break;
+            }
+            self.lead()?;
+            match busy {
+                true => worker.step(),
+                false => worker.step_or_park(Some(PARK)),
+            };
+            let probe = &self.pipeline.probe;
+            self.state.in_flight.release(|time| !probe.less_than(&time));
+        }
+        self.complete(worker)
+    }
+
+    fn listen(&mut self) -> Result<(), LiveError> {
+        while let Some(message) = self.control.next() {
+            match message {
+                Message::Told(partition, told) => self.state.watermarks.hear(partition, told),
+                Message::Proposed(decision) => {
+                    if let Some(leader) = &mut self.leader {
+                        leader.propose(decision)?;
+                    }
+                }
+                Message::Decided(decision) => self.obey(&decision)?,
+                Message::Snapshot(frontier) => self.tell_positions(frontier),
+                Message::Published(frontier) => self.forget(frontier),
+                Message::Stopping => self.state.stopping = true,
+                Message::Detached => self.state.detached = true,
+            }
+        }
+        if !self.state.stopping && self.stop.load(Ordering::Relaxed) {
+            self.state.stopping = true;
+            self.control.tell(Message::Stopping);
+        }
+        Ok(())
+    }
+
+    /// Applies a decision about a partition of ours, and reads it on.
+    fn obey(&mut self, decision: &Decision) -> Result<(), LiveError> {
+        let Some(partition) = decision.partition() else { return Ok(()) };
+        if let Decision::Partition { watermark, .. } = decision
+            && self.is_ours(partition)
+        {
+            let reader = (self.newcomer)(partition, *watermark);
+            self.source.assign(partition, reader.next())?;
+            self.owned.insert(partition, Owned::new(reader, None));
+            return Ok(());
+        }
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        match decision {
+            Decision::Advance { watermark, .. } => owned.reader.advance(*watermark),
+            Decision::Loss { to, .. } => {
+                owned.reader.skip_to(*to);
+                self.source.assign(partition, *to)?;
+            }
+            _ => {}
+        }
+        owned.proposed = None;
+        self.source.set_paused(partition, false)?;
+        let held = std::mem::take(&mut owned.held);
+        let mut report = Report::default();
+        for (offset, record) in held {
+            let read = self.format.read(&record);
+            owned.reader.take(offset, &record, read, &mut self.state.events, &mut report);
+        }
+        self.hand_over(report);
+        Ok(())
+    }
+
+    fn is_ours(&self, partition: u32) -> bool {
+        partition as usize % self.source.peers() == self.source.index()
+    }
+
+    /// Takes in what has come. Whether that was anything.
+    fn read(&mut self) -> Result<bool, LiveError> {
+        let room = self.state.in_flight.room();
+        let least = self.state.watermarks.least();
+        for (partition, owned) in &self.owned {
+            let readable = match room {
+                Room::All => true,
+                Room::Least => least.is_none_or(|least| owned.reader.watermark() <= least),
+                Room::None => false,
+            };
+            self.source.set_paused(*partition, !readable || owned.proposed.is_some())?;
+        }
+        self.state.fetched.clear();
+        if room != Room::None {
+            self.source.poll(&mut self.state.fetched)?;
+        }
+        let mut report = Report::default();
+        for record in self.state.fetched.records() {
+            let Some(owned) = self.owned.get_mut(&record.partition) else { continue };
+            if owned.end.is_some_and(|end| record.offset >= end) {
+                continue;
+            }
+            if owned.proposed.is_some() {
+                owned.held.push_back((record.offset, record.payload.to_vec()));
+                continue;
+            }
+            let read = self.format.read(record.payload);
+            owned.reader.take(record.offset, record.payload, read, &mut self.state.events, &mut report);
+        }
+        let busy = report.counts.lines > 0;
+        self.hand_over(report);
+        Ok(busy)
+    }
+
+    fn hand_over(&mut self, report: Report) {
+        self.metrics.note(&report);
+        self.state.in_flight.add(&self.state.events);
+        self.pipeline.events.send_batch(&mut self.state.events);
+        if report.counts.lines > 0 {
+            self.pipeline.reports.send(report);
+        }
+    }
+
+    /// Tells the others how far our partitions are, proposes to move idle ones on, and moves the frontier.
+    fn keep_time(&mut self) {
+        let tick = self.clockwork.tick;
+        for (&partition, owned) in &mut self.owned {
+            let status = self.source.status(partition);
+            let standing = if owned.has_ended(status.position) {
+                Standing::Ended
+            } else if owned.held.is_empty() && status.idle_for().is_some_and(|idle| idle >= self.clockwork.idle) {
+                Standing::Idle
+            } else {
+                Standing::Active
+            };
+            let (watermark, logical_max) = (owned.reader.watermark(), owned.reader.logical_max());
+            let told = Told { watermark, standing, logical_max };
+            // Others need to know of whole ticks only.
+            let coarse = |told: &Told| {
+                (tick.frontier(told.watermark), told.standing, told.logical_max.map(|logical| tick.end_of(logical)))
+            };
+            self.state.watermarks.hear(partition, told);
+            if owned.told.as_ref().map(coarse) != Some(coarse(&told)) {
+                owned.told = Some(told);
+                self.control.tell(Message::Told(partition, told));
+            }
+            self.metrics.partition(partition, &told, &status);
+        }
+        if !self.state.stopping {
+            self.propose();
+        }
+        if self.state.watermarks.count() < self.clockwork.partitions {
+            return;
+        }
+        if let Some(frontier) = self.state.watermarks.least().map(|least| tick.frontier(least))
+            && frontier > *self.pipeline.events.time()
+        {
+            self.state.in_flight.advance(frontier);
+            self.pipeline.advance_to(frontier);
+            self.metrics.frontier(frontier);
+        }
+    }
+
+    fn propose(&mut self) {
+        let clock = self.metrics.now_ms().saturating_sub(self.clockwork.lateness);
+        let Clockwork { tick, window, .. } = self.clockwork;
+        for (&partition, owned) in self.owned.iter_mut().filter(|(_, owned)| owned.proposed.is_none()) {
+            let Some(watermark) = self.state.watermarks.target(partition, clock, tick, window) else { continue };
+            let decision = Decision::Advance { partition, offset: owned.reader.next(), watermark };
+            owned.proposed = Some(decision.clone());
+            self.control.tell(Message::Proposed(decision));
+        }
+        if self.state.looked.elapsed() < LOOK_FOR_PARTITIONS {
+            return;
+        }
+        self.state.looked = Instant::now();
+        // The inputs stand at a tick's end; the watermark just below the tick promises no more than they do.
+        let watermark = self.pipeline.events.time().saturating_sub(tick.length());
+        for partition in self.source.new_partitions() {
+            if self.is_ours(partition) && !self.owned.contains_key(&partition) {
+                self.control.tell(Message::Proposed(Decision::Partition { partition, watermark }));
+            }
+        }
+    }
+
+    fn tell_positions(&mut self, frontier: Time) {
+        let positions = self.owned.values().map(|owned| (frontier, owned.reader.position_at(frontier))).collect();
+        self.pipeline.reports.send(Report { positions, ..Report::default() });
+        self.pipeline.reports.flush();
+    }
+
+    fn forget(&mut self, frontier: Time) {
+        let positions: Vec<_> = self
+            .owned
+            .values_mut()
+            .map(|owned| {
+                let position = owned.reader.position_at(frontier);
+                owned.reader.forget(frontier);
+                (position.partition, position.offset)
+            })
+            .collect();
+        // For others to see; nothing of ours reads it.
+        self.source.commit(&positions);
+    }
+
+    fn lead(&mut self) -> Result<(), LiveError> {
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        let drained = self.state.stopping && self.state.in_flight.is_drained();
+        leader.step(&mut self.control, &mut self.pipeline, drained)
+    }
+
+    fn everything_has_ended(&self) -> bool {
+        let heard_of_all = self.state.watermarks.count() >= self.clockwork.partitions;
+        heard_of_all && !self.state.stopping && self.state.watermarks.least().is_none()
+    }
+
+    /// Closes the inputs, and sees all results out.
+    fn complete(mut self, worker: &mut Worker) -> Result<Ending, LiveError> {
+        self.pipeline.close();
+        while !self.pipeline.complete.done() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(LiveError::StoppedAtTheEnd);
+            }
+            self.lead()?;
+            worker.step_or_park(Some(PARK));
+        }
+        self.lead()?;
+        Ok(Ending::Ended)
+    }
+}
+
+/// The time of day, ms since 1970.
+pub(super) fn now_ms() -> Time {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(Time::MAX))
+}

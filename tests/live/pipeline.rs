@@ -1,0 +1,156 @@
+//! A log in a directory of its own, runs over it, and what their store holds.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// Rows, by table.
+pub(crate) type Content = BTreeMap<String, Vec<String>>;
+
+/// Settings that make small logs interesting: many ticks and slides, late events, short sequences.
+const SETTINGS: [&str; 6] = [
+    "time.tick=5s",
+    "popular.slide=20s",
+    "popular.window=10m",
+    "recent.length=4",
+    "time.lateness=3s",
+    "state.snapshot_interval=1ms",
+];
+
+pub(crate) struct Pipeline {
+    directory: tempfile::TempDir,
+    files: Vec<PathBuf>,
+    settings: Vec<String>,
+}
+
+impl Pipeline {
+    /// A generated log of `events` events in `partitions` files.
+    pub(crate) fn generated(events: usize, partitions: usize) -> Pipeline {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log.csv");
+        let mut command = eddyline();
+        command.arg("generate").arg(&log).args(["--events", &events.to_string(), "--partitions", &partitions.to_string()]);
+        command.args(["--users", "300", "--items", "200", "--duration", "2h", "--late", "0.02", "--rubbish", "0.01"]);
+        succeed(&mut command);
+        let files = match partitions {
+            1 => vec![log],
+            _ => (0..partitions).map(|partition| directory.path().join(format!("log-{partition}.csv"))).collect(),
+        };
+        Pipeline { directory, files, settings: SETTINGS.map(String::from).to_vec() }
+    }
+
+    /// An empty log of `partitions` files.
+    pub(crate) fn empty(partitions: usize) -> Pipeline {
+        let directory = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> =
+            (0..partitions).map(|partition| directory.path().join(format!("log-{partition}.csv"))).collect();
+        files.iter().for_each(|file| std::fs::write(file, "").unwrap());
+        Pipeline { directory, files, settings: SETTINGS.map(String::from).to_vec() }
+    }
+
+    pub(crate) fn set(mut self, setting: &str) -> Pipeline {
+        self.settings.push(setting.to_owned());
+        self
+    }
+
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn configured(&self, verb: &str) -> Command {
+        let mut command = eddyline();
+        command.arg(verb).args(&self.files).args(["--log-name", "test"]);
+        self.settings.iter().for_each(|setting| {
+            command.args(["--set", setting]);
+        });
+        command
+    }
+
+    /// A live run into `store`, with its state beside it.
+    pub(crate) fn run(&self, store: &str) -> Command {
+        let mut command = self.configured("run");
+        command.arg("--store").arg(self.path(store)).arg("--state").arg(self.path(&format!("{store}.state")));
+        command
+    }
+
+    /// What a replay of the log holds, with the journal of the run into `store`, if it has one.
+    pub(crate) fn replayed(&self, journal_of: Option<&str>, until: Option<u64>) -> Content {
+        let store = self.path("replayed.db");
+        let mut command = self.configured("replay");
+        command.arg("--store").arg(&store).arg("--purge");
+        if let Some(store) = journal_of {
+            command.arg("--journal").arg(self.path(&format!("{store}.state")).join("journal.jsonl"));
+        }
+        if let Some(until) = until {
+            command.args(["--until", &until.to_string()]);
+        }
+        succeed(&mut command);
+        content(&store)
+    }
+
+    pub(crate) fn content(&self, store: &str) -> Content {
+        content(&self.path(store))
+    }
+}
+
+pub(crate) fn eddyline() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eddyline"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env("EDDYLINE_LOG", "info");
+    command
+}
+
+/// Runs a command to its end, which must be good.
+pub(crate) fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Asks a run to stop, and waits for that.
+pub(crate) fn stop(run: Child) -> Output {
+    assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// All rows that do not depend on the way there.
+fn content(store: &Path) -> Content {
+    let connection = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let tables = ["record", "recommendation", "recommendation_latest", "popular", "popular_latest", "recent", "rejected"];
+    tables
+        .into_iter()
+        .map(|table| {
+            let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let columns = statement.column_count();
+            let rows = statement.query_map([], |row| {
+                (0..columns).map(|column| row.get(column).map(|value: Value| format!("{value:?}"))).collect()
+            });
+            let mut rows: Vec<String> =
+                rows.unwrap().map(|row: rusqlite::Result<Vec<String>>| row.unwrap().join("|")).collect();
+            rows.sort();
+            (table.to_owned(), rows)
+        })
+        .collect()
+}
+
+/// Fails with the first difference, not with all rows.
+pub(crate) fn assert_same(found: &Content, expected: &Content, what: &str) {
+    for (table, rows) in expected {
+        let found = &found[table];
+        let missing = rows.iter().find(|row| found.binary_search(row).is_err());
+        let extra = found.iter().find(|row| rows.binary_search(row).is_err());
+        assert!(
+            missing.is_none() && extra.is_none() && found.len() == rows.len(),
+            "{what}: {table} has {} rows for {}; first missing: {missing:?}; first extra: {extra:?}",
+            found.len(),
+            rows.len()
+        );
+    }
+}
