@@ -1,8 +1,11 @@
 //! The first few of many counts, while the counts change.
 
 use crate::event::ItemId;
-use crate::hash::IdMap;
+use crate::index::Index;
 use std::cmp::Reverse;
+
+/// An item's number while it is counted. It may become another item's when the count has gone down to 0.
+pub(crate) type Slot = u32;
 
 /// Counts by item, and the first `top` of them.
 ///
@@ -11,88 +14,148 @@ use std::cmp::Reverse;
 /// are looked through once) or many times more; it is chosen so that both take many changes.
 pub(crate) struct Leaders {
     top: usize,
-    /// Items that have left the window stay, at 0, until they are many: most come back soon.
-    counts: IdMap<ItemId, i64>,
-    /// How many are at 0.
+    /// The slots of items. Items at 0 stay until they are many: most come back soon.
+    slots: Index,
+    /// By slot; 0 if it is free.
+    counts: Vec<Count>,
+    /// Slots without an item.
+    free: Vec<Slot>,
+    /// How many items are at 0.
     idle: usize,
     /// Least rank that makes a candidate.
     threshold: Rank,
     /// Every item whose rank is at least the threshold, and perhaps items that were.
-    candidates: Vec<ItemId>,
+    candidates: Vec<Slot>,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    item: ItemId,
+    count: u64,
 }
 
 /// Greater is further ahead: by count, then by smaller item.
-type Rank = (i64, Reverse<ItemId>);
+type Rank = (u64, Reverse<ItemId>);
 
 /// At or below every item in the window, and above every item that is not.
 const LAST: Rank = (1, Reverse(ItemId(u64::MAX)));
 
+impl Count {
+    fn rank(self) -> Rank {
+        (self.count, Reverse(self.item))
+    }
+}
+
 impl Leaders {
     pub(crate) fn new(top: usize) -> Leaders {
-        Leaders { top, counts: IdMap::default(), idle: 0, threshold: LAST, candidates: Vec::new() }
+        Leaders {
+            top,
+            slots: Index::default(),
+            counts: Vec::new(),
+            free: Vec::new(),
+            idle: 0,
+            threshold: LAST,
+            candidates: Vec::new(),
+        }
     }
 
-    /// Adds to an item's count.
-    pub(crate) fn add(&mut self, item: ItemId, count: i64) {
-        let entry = self.counts.entry(item).or_insert_with(|| {
+    /// Adds to an item's count. The slot is the item's until all that was added has been taken away again.
+    ///
+    /// Between two looks at the first, what is added comes before what is taken away.
+    pub(crate) fn add(&mut self, item: ItemId, count: u64) -> Slot {
+        let new = self.free.last().copied().unwrap_or(self.counts.len() as Slot);
+        let slot = self.slots.row_or_insert(item.0, new, |slot| self.counts[slot as usize].item.0);
+        if slot == new {
             self.idle += 1;
-            0
-        });
-        let before = (*entry, Reverse(item));
-        *entry += count;
-        let after = (*entry, Reverse(item));
-        self.idle += usize::from(after.0 == 0);
-        self.idle -= usize::from(before.0 == 0);
-        if before < self.threshold && after >= self.threshold {
-            self.candidates.push(item);
+            match self.free.pop() {
+                Some(_) => self.counts[slot as usize].item = item,
+                None => self.counts.push(Count { item, count: 0 }),
+            }
         }
+        let entry = &mut self.counts[slot as usize];
+        let before = *entry;
+        entry.count += count;
+        self.idle -= usize::from(before.count == 0 && count != 0);
+        if before.rank() < self.threshold && entry.rank() >= self.threshold {
+            self.candidates.push(slot);
+        }
+        slot
+    }
+
+    /// Takes away from an item's count what was added to it before. Returns the item.
+    pub(crate) fn subtract(&mut self, slot: Slot, count: u64) -> ItemId {
+        let entry = &mut self.counts[slot as usize];
+        self.idle += usize::from(entry.count == count && count != 0);
+        entry.count -= count;
+        entry.item
+    }
+
+    /// How many items have a count.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.idle
     }
 
     /// The first `top` items and their counts, by count descending, then by smaller item. Fewer if there are not so many.
     pub(crate) fn first(&mut self) -> Vec<(ItemId, u64)> {
-        if self.idle > 1024.max(self.counts.len() / 2) {
-            self.counts.retain(|_, count| *count != 0);
-            self.idle = 0;
-        }
         let mut ranks = self.candidate_ranks();
-        if ranks.len() < self.top && ranks.len() < self.counts.len() - self.idle {
-            let counted = self.counts.iter().filter(|(_, count)| **count != 0);
-            ranks = counted.map(|(&item, &count)| (count, Reverse(item))).collect();
+        self.forget_idle();
+        if ranks.len() < self.top && ranks.len() < self.slots.len() - self.idle {
+            let counted = self.counts.iter().zip(0..).filter(|(count, _)| count.count != 0);
+            ranks = counted.map(|(count, slot)| (count.rank(), slot)).collect();
             self.keep(&mut ranks, 4 * self.top);
         } else if ranks.len() > 64 * self.top.max(16) {
             self.keep(&mut ranks, 16 * self.top);
         }
-        ranks.sort_unstable_by_key(|&rank| Reverse(rank));
-        ranks.truncate(self.top);
-        ranks.into_iter().map(|(count, Reverse(item))| (item, count as u64)).collect()
+        if ranks.len() > self.top {
+            ranks.select_nth_unstable_by_key(self.top, |&(rank, _)| Reverse(rank));
+            ranks.truncate(self.top);
+        }
+        ranks.sort_unstable_by_key(|&(rank, _)| Reverse(rank));
+        ranks.into_iter().map(|((count, Reverse(item)), _)| (item, count)).collect()
     }
 
     /// The ranks of the candidates; forgets those that are candidates no more.
-    fn candidate_ranks(&mut self) -> Vec<Rank> {
-        // An item that left and came back stands twice.
-        self.candidates.sort_unstable();
-        self.candidates.dedup();
+    ///
+    /// None stands twice: one that falls behind does so after the last addition, and is forgotten here before the next.
+    fn candidate_ranks(&mut self) -> Vec<(Rank, Slot)> {
         let (counts, threshold) = (&self.counts, self.threshold);
         let mut ranks = Vec::with_capacity(self.candidates.len());
-        self.candidates.retain(|&item| match counts.get(&item) {
-            Some(&count) if (count, Reverse(item)) >= threshold => {
-                ranks.push((count, Reverse(item)));
-                true
+        self.candidates.retain(|&slot| {
+            let rank = counts[slot as usize].rank();
+            let stays = rank >= threshold;
+            if stays {
+                ranks.push((rank, slot));
             }
-            _ => false,
+            stays
         });
         ranks
     }
 
+    /// Frees the slots of items at 0, once they are many. None of them may be among the candidates.
+    fn forget_idle(&mut self) {
+        if self.idle > 1024.max(self.slots.len() / 2) {
+            self.slots.clear();
+            self.free.clear();
+            self.idle = 0;
+            for (slot, count) in (0..).zip(&self.counts) {
+                if count.count == 0 {
+                    self.free.push(slot);
+                } else {
+                    self.slots.row_or_insert(count.item.0, slot, |slot| self.counts[slot as usize].item.0);
+                }
+            }
+        }
+    }
+
     /// Sets the threshold so that the first `wanted` of `ranks` are the candidates.
-    fn keep(&mut self, ranks: &mut Vec<Rank>, wanted: usize) {
+    fn keep(&mut self, ranks: &mut Vec<(Rank, Slot)>, wanted: usize) {
         self.threshold = LAST;
         if ranks.len() > wanted {
-            let (_, &mut least, _) = ranks.select_nth_unstable_by_key(wanted - 1, |&rank| Reverse(rank));
+            let (_, &mut (least, _), _) = ranks.select_nth_unstable_by_key(wanted - 1, |&(rank, _)| Reverse(rank));
             self.threshold = least;
             ranks.truncate(wanted);
         }
-        self.candidates = ranks.iter().map(|&(_, Reverse(item))| item).collect();
+        self.candidates = ranks.iter().map(|&(_, slot)| slot).collect();
     }
 }
 
@@ -100,28 +163,40 @@ impl Leaders {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
 
     proptest! {
         #[test]
         fn the_first_are_the_first_of_a_full_sort(
             top in 1usize..6,
-            rounds in prop::collection::vec(prop::collection::vec((0u64..400, 0i64..4), 0..300), 1..20),
+            window in 1usize..5,
+            rounds in prop::collection::vec(prop::collection::vec((0u64..9000, 1u64..4), 0..3000), 1..20),
+            narrow in any::<bool>(),
         ) {
             let mut leaders = Leaders::new(top);
-            let mut counts: BTreeMap<u64, i64> = BTreeMap::new();
+            let mut counts: BTreeMap<ItemId, u64> = BTreeMap::new();
+            let mut entered: VecDeque<Vec<(Slot, ItemId, u64)>> = VecDeque::new();
             for round in rounds {
-                for (item, target) in round {
-                    // Set the item's count to `target`: up, down, or to nothing.
-                    let count = counts.entry(item).or_insert(0);
-                    leaders.add(ItemId(item), target - *count);
-                    *count = target;
+                let mut slots = Vec::new();
+                for (item, count) in round {
+                    // Few items, whose counts become large, or many that come and go.
+                    let item = ItemId(if narrow { item % 300 } else { item });
+                    slots.push((leaders.add(item, count), item, count));
+                    *counts.entry(item).or_default() += count;
                 }
-                let mut expected: Vec<_> =
-                    counts.iter().filter(|c| *c.1 > 0).map(|(&item, &count)| (ItemId(item), count as u64)).collect();
+                entered.push_back(slots);
+                if entered.len() > window {
+                    for (slot, item, count) in entered.pop_front().into_iter().flatten() {
+                        prop_assert_eq!(leaders.subtract(slot, count), item);
+                        *counts.entry(item).or_default() -= count;
+                    }
+                }
+                counts.retain(|_, count| *count > 0);
+                let mut expected: Vec<_> = counts.iter().map(|(&item, &count)| (item, count)).collect();
                 expected.sort_by_key(|&(item, count)| (Reverse(count), item));
                 expected.truncate(top);
                 prop_assert_eq!(leaders.first(), expected);
+                prop_assert!(leaders.slots.len() <= 2 * counts.len() + 1024 + 3000);
             }
         }
     }

@@ -1,43 +1,55 @@
 //! Trending items: events → sliding-window counts → the first `top` of every window (contract, section 3).
 //!
 //! ```text
-//!                       by item                                                     to all
-//! events ─ pane counts ────────── delay line ─ [arrangement: item, diff = count] ─ ranking ──────── merge ─ lists
+//!                       by item                                              to all
+//! events ─ pane counts ────────── window ─┬─ each worker's first `top` ───────────── merge ─ lists
+//!                                         └─ differences ─ [arrangement: item, diff = count], if anybody reads it
 //! ```
 //!
 //! An event enters the window at one window end and leaves it at another ([`Window::span`]): two updates, however many
 //! windows overlap.
 //!
-//! - *Pane counts* adds up the events of a worker that enter and leave together, before they cross to the item's worker.
-//! - *Delay line* passes what enters on at once and keeps what leaves until it is due. Handing the future updates to the
-//!   arrangement instead would have its batcher sort all of them again at every step of the frontier.
-//! - The *arrangement* `window-counts` is the collection of items in the window, with the count as the difference:
-//!   what anybody reads who wants counts.
-//! - *Ranking* keeps the items above a moving threshold, so that a change below it costs one addition, and tells every
-//!   worker its first `top` at each window end.
-//! - *Merge* makes the list of these, on every worker the same, because each worker needs it to fill recommendations.
+//! - *Pane counts* adds up the events of a worker that enter and leave together, before they cross to the item's worker:
+//!   an item that everybody looks at costs its worker no more than any other.
+//! - *Window* has the counts of the items in the window. What enters is looked up by its item; it gets a slot, and what
+//!   leaves an hour later waits by slot, and is one subtraction. The [leaders](crate::leaders) among the counts are kept
+//!   above a moving threshold, so that a change below it costs no more than that.
+//! - The *arrangement* `window-counts` is the same counts as a differential collection, with the count as the difference:
+//!   what anybody reads who wants counts. It is beside the way of the lists and not on it, so that they don't wait for it,
+//!   and where nobody reads it, it need not be there.
+//! - A *snapshot* at F has what entered since the snapshot before; what has entered and not left, of all snapshots up to F,
+//!   is the window at F.
+//! - *Merge* makes the list of the workers' first, on every worker the same, because each needs it to fill
+//!   recommendations.
 //!
 //! Frontiers: a list for E is put out when the input frontier has passed E, and then for every E while anything is in the
 //! window, also after the end of the input.
+//!
+//! Invariants: a window end is worked on once, after everything that enters at it has come, and in order. What waits to
+//! leave is what the counts are made of, so an item has a count just as long as something of it waits, and its slot
+//! outlives both.
 
 use crate::batcher::SortingBatcher;
 use crate::event::{Event, ItemId, Time};
-use crate::hash::{IdMap, route};
+use crate::hash::route;
 use crate::hold::Hold;
-use crate::leaders::Leaders;
+use crate::index::Index;
+use crate::leaders::{Leaders, Slot};
 use crate::rows::PopularList;
-use crate::time::{Steps, Window};
+use crate::sizes::Sizes;
+use crate::state::PaneState;
+use crate::time::{Spans, Steps, Window};
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent, arrangement::arrange_core};
-use differential_dataflow::trace::cursor::cursor_list;
 use differential_dataflow::trace::implementations::KeySpine;
 use differential_dataflow::trace::implementations::ord_neu::VecOrdKeyBuilder;
-use differential_dataflow::trace::{Cursor, TraceReader};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 
 /// What is counted, over which window, and how many items make a list.
@@ -49,181 +61,288 @@ pub struct Popular {
     pub top: usize,
     /// What an event counts, by behaviour; a behaviour beyond the end counts 1.
     pub weights: Vec<u32>,
+    /// Whether the counts are wanted as differences.
+    pub differences: bool,
+    /// Whether there may be requests for snapshots; without, nothing is kept for them.
+    pub snapshots: bool,
 }
 
-/// The items in the window, at the times of window ends, with their counts as differences.
-pub type WindowCounts = TraceAgent<KeySpine<ItemId, Time, i64>>;
-
-/// Events of one item that enter and leave the window together.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct PaneCount {
-    item: ItemId,
-    enters: Time,
-    leaves: Time,
-    count: i64,
+/// The lists, and the counts that they are made of.
+pub struct Trending<'s> {
+    /// The trending lists, by window end, in full on every worker.
+    pub lists: StreamVec<'s, Time, PopularList>,
+    /// The items in the window at each window end, with their counts, as differences; silent unless asked for.
+    pub differences: StreamVec<'s, Time, ((ItemId, ()), Time, i64)>,
+    /// What entered the window since the snapshot before, by the snapshot's F. At most one record a snapshot and worker.
+    pub snapshots: StreamVec<'s, Time, (Time, Vec<PaneState>)>,
 }
 
-/// The trending lists, by window end, in full on every worker.
-pub fn popular<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> StreamVec<'s, Time, PopularList> {
+/// The trending lists of window ends, and what they are made of.
+///
+/// `requests` are the frontiers F at which a snapshot is wanted, multiples of the slide, each on all workers and sent at a
+/// time ≤ F. `restored` are the rows of snapshots, at the time F of the newest of them: they are in the window from F on,
+/// and the list of F is put out again, because ticks behind F may ask for it.
+pub fn popular<'s>(
+    events: StreamVec<'s, Time, Event>,
+    requests: StreamVec<'s, Time, Time>,
+    restored: StreamVec<'s, Time, PaneState>,
+    options: &Popular,
+    sizes: &Rc<Sizes>,
+) -> Trending<'s> {
     let scope = events.scope();
     scope.region_named("popular", |inner| {
         use timely::dataflow::operators::{Enter, Leave};
-        let counts = window_counts(events.enter(inner), options);
-        let rankings = ranking(counts, options.window.slide(), options.top);
-        merge(rankings.broadcast(), options.top).leave(scope)
+        let panes = pane_counts(events.enter(inner), options);
+        let (rankings, differences, snapshots) =
+            window(panes, requests.enter(inner), restored.enter(inner), options, sizes.clone());
+        let lists = merge(rankings.broadcast(), options.top);
+        Trending {
+            lists: lists.leave(scope),
+            differences: differences.leave(scope),
+            snapshots: snapshots.leave(scope),
+        }
     })
 }
 
-/// The items in the window and their counts, arranged by item.
-pub fn window_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> Arranged<'s, WindowCounts> {
-    let updates = delay_line(pane_counts(events, options));
+/// The items in the window, with their counts as differences.
+pub type WindowCounts = TraceAgent<KeySpine<ItemId, Time, i64>>;
+
+/// The window's counts, arranged by item, on the worker that owns the item.
+pub fn arrange_window_counts<'s>(
+    differences: StreamVec<'s, Time, ((ItemId, ()), Time, i64)>,
+) -> Arranged<'s, WindowCounts> {
     type Batches = SortingBatcher<(ItemId, ()), VecOrdKeyBuilder<ItemId, Time, i64>>;
-    arrange_core::<_, _, Batches, KeySpine<_, _, _>>(updates, Pipeline, "window-counts", |_, _| Batches::new())
+    arrange_core::<_, _, Batches, KeySpine<_, _, _>>(differences, Pipeline, "window-counts", |_, _| Batches::new())
 }
 
 /// Counts, on the worker that has the events, those of an item that enter and leave together.
-fn pane_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> StreamVec<'s, Time, PaneCount> {
-    let (window, weights) = (options.window, options.weights.clone());
-    events.unary_frontier::<CapacityContainerBuilder<Vec<PaneCount>>, _, _, _>(
+fn pane_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> StreamVec<'s, Time, PaneState> {
+    let (weights, mut spans) = (options.weights.clone(), Spans::new(options.window));
+    events.unary_frontier::<CapacityContainerBuilder<Vec<PaneState>>, _, _, _>(
         Pipeline,
         "popular: pane counts",
         |_, _| {
             let mut hold = Hold::default();
-            let mut panes: BTreeMap<Time, Pane> = BTreeMap::new();
+            // By when they enter and leave.
+            let mut panes: BTreeMap<(Time, Time), Pane> = BTreeMap::new();
             let mut spare: Vec<Pane> = Vec::new();
             move |(input, frontier), output| {
                 input.for_each(|capability, events| {
-                    let mut events = events.drain(..).peekable();
-                    while let Some(first) = events.peek() {
-                        let enters = window.slide().end_of(first.logical);
-                        hold.cover(&capability, enters, output.output_index());
-                        let pane = panes.entry(enters).or_insert_with(|| spare.pop().unwrap_or_default());
-                        while let Some(event) = events.next_if(|e| window.slide().end_of(e.logical) == enters) {
-                            let Some((_, leaves)) = window.span(event.time, event.logical) else { continue };
-                            let weight = weights.get(usize::from(event.behavior.0)).map_or(1, |&w| i64::from(w));
-                            pane.add(event.item, leaves, weight);
+                    let mut rest = events.as_slice();
+                    while let Some(first) = rest.first() {
+                        let span = spans.of(first.time, first.logical);
+                        let run = rest.iter().take_while(|e| spans.of(e.time, e.logical) == span);
+                        let Some(span) = span else {
+                            rest = &rest[run.count()..];
+                            continue;
+                        };
+                        hold.cover(&capability, span.0, output.output_index());
+                        let pane = panes.entry(span).or_insert_with(|| spare.pop().unwrap_or_default());
+                        let mut len = 0;
+                        for event in run {
+                            let weight = weights.get(usize::from(event.behavior.0)).map_or(1, |&w| u64::from(w));
+                            pane.add(event.item, weight);
+                            len += 1;
                         }
+                        rest = &rest[len..];
                     }
+                    events.clear();
                 });
                 if let Some(capability) = hold.get() {
                     let mut session = output.session(capability);
-                    while let Some(entry) = panes.first_entry().filter(|e| !frontier.less_equal(e.key())) {
-                        let (enters, mut pane) = entry.remove_entry();
-                        pane.drain(|item, leaves, count| session.give(PaneCount { item, enters, leaves, count }));
+                    while let Some(entry) = panes.first_entry().filter(|e| !frontier.less_equal(&e.key().0)) {
+                        let ((enters, leaves), mut pane) = entry.remove_entry();
+                        let counts = pane.counts.iter().filter(|(_, count)| *count != 0);
+                        session.give_iterator(counts.map(|&(item, count)| PaneState { item, enters, leaves, count }));
+                        pane.clear();
                         spare.push(pane);
                     }
                 }
-                hold.release(panes.keys().next().copied());
+                hold.release(panes.keys().next().map(|(enters, _)| *enters));
             }
         },
     )
 }
 
-/// The counts of one pane, by item and the window end at which they leave.
+/// The counts of what enters and leaves together.
 #[derive(Default)]
 struct Pane {
-    /// Most events of a pane leave together; each of the few other ends has a map of its own.
-    by_leaves: Vec<(Time, IdMap<ItemId, i64>)>,
+    rows: Index,
+    counts: Vec<(ItemId, u64)>,
 }
 
 impl Pane {
-    fn add(&mut self, item: ItemId, leaves: Time, weight: i64) {
-        let at = match self.by_leaves.iter().rposition(|(end, _)| *end == leaves) {
-            Some(at) => at,
-            None => {
-                self.by_leaves.push((leaves, IdMap::default()));
-                self.by_leaves.len() - 1
-            }
-        };
-        *self.by_leaves[at].1.entry(item).or_insert(0) += weight;
+    fn add(&mut self, item: ItemId, weight: u64) {
+        let new = self.counts.len() as u32;
+        let row = self.rows.row_or_insert(item.0, new, |row| self.counts[row as usize].0.0);
+        match self.counts.get_mut(row as usize) {
+            Some((_, count)) => *count += weight,
+            None => self.counts.push((item, weight)),
+        }
     }
 
-    /// Hands out what was counted, and keeps one map's memory.
-    fn drain(&mut self, mut give: impl FnMut(ItemId, Time, i64)) {
-        for (leaves, counts) in &mut self.by_leaves {
-            counts.drain().filter(|(_, count)| *count != 0).for_each(|(item, count)| give(item, *leaves, count));
-        }
-        self.by_leaves.clear();
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.counts.clear();
     }
-}
-
-/// Turns counts into updates, each when it is due, on the item's worker.
-fn delay_line<'s>(counts: StreamVec<'s, Time, PaneCount>) -> StreamVec<'s, Time, ((ItemId, ()), Time, i64)> {
-    let by_item = Exchange::new(|pane: &PaneCount| route(pane.item.0));
-    counts.unary_frontier::<CapacityContainerBuilder<Vec<_>>, _, _, _>(by_item, "popular: delay line", |_, _| {
-        let mut hold = Hold::default();
-        let mut leaving: BTreeMap<Time, Vec<(ItemId, i64)>> = BTreeMap::new();
-        move |(input, frontier), output| {
-            input.for_each(|capability, counts| {
-                let Some(&first) = capability.least() else { return };
-                hold.cover(&capability, first, output.output_index());
-                let mut session = output.session(&capability);
-                for pane in counts.drain(..) {
-                    session.give(((pane.item, ()), pane.enters, pane.count));
-                    leaving.entry(pane.leaves).or_default().push((pane.item, pane.count));
-                }
-            });
-            if let Some(capability) = hold.get() {
-                let mut session = output.session(capability);
-                while let Some(entry) = leaving.first_entry().filter(|e| !frontier.less_than(e.key())) {
-                    let (leaves, items) = entry.remove_entry();
-                    session.give_iterator(items.into_iter().map(|(item, count)| ((item, ()), leaves, -count)));
-                }
-            }
-            hold.release(leaving.keys().next().copied());
-        }
-    })
 }
 
 /// One worker's first items at a window end.
 type Ranking = (Time, Vec<(ItemId, u64)>);
 
-/// Each worker's first `top` items at every window end at which it has any.
-fn ranking<'s>(counts: Arranged<'s, WindowCounts>, slide: Steps, top: usize) -> StreamVec<'s, Time, Ranking> {
-    let mut trace = counts.trace;
-    counts.stream.unary_frontier::<CapacityContainerBuilder<Vec<Ranking>>, _, _, _>(
-        Pipeline,
-        "popular: ranking",
-        move |_, _| {
-            let mut hold = Hold::default();
-            let mut leaders = Leaders::new(top);
-            let mut changes: BTreeMap<Time, Vec<(ItemId, i64)>> = BTreeMap::new();
-            // The next window end to report, while the window holds anything.
-            let mut next: Option<Time> = None;
-            move |(input, frontier), output| {
-                input.for_each(|capability, spans| {
-                    if let Some(&first) = capability.least() {
-                        hold.cover(&capability, first, output.output_index());
-                    }
-                    let batches = spans.drain(..).filter_map(|span| span.inner).collect();
-                    let (mut cursor, storage) = cursor_list(batches);
-                    while let Some(&item) = cursor.get_key(&storage) {
-                        cursor.map_times(&storage, |&end, &count| {
-                            changes.entry(end).or_default().push((item, count));
-                        });
-                        cursor.step_key(&storage);
-                    }
-                });
-                if let Some(capability) = hold.get() {
-                    let mut session = output.session(capability);
-                    while let Some(end) = next.or_else(|| changes.keys().next().copied()) {
-                        if frontier.less_equal(&end) {
-                            break;
+/// The counts, as differences.
+type Differences<'s> = StreamVec<'s, Time, ((ItemId, ()), Time, i64)>;
+
+/// Each worker's first `top` items at every window end at which it has any; its counts as differences; its snapshots.
+fn window<'s>(
+    panes: StreamVec<'s, Time, PaneState>,
+    requests: StreamVec<'s, Time, Time>,
+    restored: StreamVec<'s, Time, PaneState>,
+    options: &Popular,
+    sizes: Rc<Sizes>,
+) -> (StreamVec<'s, Time, Ranking>, Differences<'s>, StreamVec<'s, Time, (Time, Vec<PaneState>)>) {
+    let Popular { differences, snapshots, .. } = *options;
+    let mut builder = OperatorBuilder::new("popular: window".to_string(), panes.scope());
+    let by_item = || Exchange::new(|pane: &PaneState| route(pane.item.0));
+    let mut panes = builder.new_input(panes, by_item());
+    let mut requests = builder.new_input(requests, Pipeline);
+    let mut restored = builder.new_input(restored, by_item());
+    let (rankings_output, rankings) = builder.new_output();
+    let (differences_output, differences_stream) = builder.new_output();
+    let (snapshots_output, snapshots_stream) = builder.new_output();
+    let mut rankings_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Ranking>>>::from(rankings_output);
+    let mut differences_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(differences_output);
+    let mut snapshots_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(snapshots_output);
+    let mut counting = Counting::new(options.window.slide(), options.top, snapshots);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut holds: [Hold; 3] = Default::default();
+        move |frontiers| {
+            restored.for_each(|capability, panes| {
+                let Some(&frontier) = capability.least().filter(|_| !panes.is_empty()) else { return };
+                (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, frontier, port));
+                counting.restored.entry(frontier).or_default().append(panes);
+            });
+            panes.for_each(|capability, panes| {
+                for run in panes.chunk_by(|a, b| a.enters == b.enters) {
+                    (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, run[0].enters, port));
+                    counting.entering.entry(run[0].enters).or_default().extend_from_slice(run);
+                }
+                panes.clear();
+            });
+            requests.for_each(|capability, requests| {
+                for frontier in requests.drain(..).filter(|_| snapshots) {
+                    (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, frontier, port));
+                    counting.requests.insert(frontier);
+                }
+            });
+            let (mut rankings, mut updates, mut chunks) =
+                (rankings_output.activate(), differences_output.activate(), snapshots_output.activate());
+            if let [Some(for_rankings), Some(for_differences), Some(for_snapshots)] = holds.each_ref().map(Hold::get) {
+                let (mut rankings, mut chunks) = (rankings.session(for_rankings), chunks.session(for_snapshots));
+                let mut updates = updates.session(for_differences);
+                while let Some(end) = counting.next().filter(|end| !frontiers.iter().any(|f| f.less_equal(end))) {
+                    let first = counting.apply(end, |item, diff| {
+                        if differences {
+                            updates.give(((item, ()), end, diff));
                         }
-                        changes.remove(&end).into_iter().flatten().for_each(|(item, count)| leaders.add(item, count));
-                        let first = leaders.first();
-                        next = (!first.is_empty()).then_some(end + slide.length());
-                        if !first.is_empty() {
-                            session.give((end, first));
-                        }
+                    });
+                    if !first.is_empty() {
+                        rankings.give((end, first));
+                    }
+                    if let Some(entered) = counting.snapshot(end) {
+                        chunks.give((end, entered));
                     }
                 }
-                hold.release(next.or_else(|| changes.keys().next().copied()));
-                trace.set_logical_compaction(frontier.frontier());
-                trace.set_physical_compaction(frontier.frontier());
             }
-        },
-    )
+            let next = counting.next();
+            holds.iter_mut().for_each(|hold| hold.release(next));
+            sizes.window_items.set(counting.leaders.len() as u64);
+        }
+    });
+    (rankings, differences_stream, snapshots_stream)
+}
+
+/// The state of *window* on one worker.
+struct Counting {
+    slide: Steps,
+    /// What was in the window by a snapshot, by its F.
+    restored: BTreeMap<Time, Vec<PaneState>>,
+    /// What has come and not entered, by window end.
+    entering: BTreeMap<Time, Vec<PaneState>>,
+    /// What has entered and not left, by window end.
+    leaving: BTreeMap<Time, Vec<(Slot, u64)>>,
+    leaders: Leaders,
+    /// The window end after the one before, while anything is in the window.
+    following: Option<Time>,
+    /// The snapshots that are wanted.
+    requests: BTreeSet<Time>,
+    /// What has entered since the snapshot before; nothing where there are no snapshots.
+    entered: Vec<PaneState>,
+    snapshots: bool,
+}
+
+impl Counting {
+    fn new(slide: Steps, top: usize, snapshots: bool) -> Counting {
+        Counting {
+            slide,
+            restored: BTreeMap::new(),
+            entering: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            leaders: Leaders::new(top),
+            following: None,
+            requests: BTreeSet::new(),
+            entered: Vec::new(),
+            snapshots,
+        }
+    }
+
+    /// The next window end at which there is anything to do.
+    fn next(&self) -> Option<Time> {
+        let (entering, restored) = (self.entering.keys().next(), self.restored.keys().next());
+        let least = entering.into_iter().chain(restored).chain(self.requests.first()).min().copied();
+        self.following.into_iter().chain(least).min()
+    }
+
+    /// Moves on to the window end `end`. The first items there, none if the window is empty.
+    fn apply(&mut self, end: Time, mut difference: impl FnMut(ItemId, i64)) -> Vec<(ItemId, u64)> {
+        let mut restored = self.restored.remove(&end).unwrap_or_default();
+        restored.retain(|pane| pane.leaves > end);
+        self.enter(&restored, &mut difference);
+        let entering = self.entering.remove(&end).unwrap_or_default();
+        self.enter(&entering, &mut difference);
+        if self.snapshots {
+            self.entered.extend(entering);
+        }
+        for (slot, count) in self.leaving.remove(&end).into_iter().flatten() {
+            let item = self.leaders.subtract(slot, count);
+            difference(item, -count.cast_signed());
+        }
+        let first = self.leaders.first();
+        self.following = (!first.is_empty()).then_some(end + self.slide.length());
+        first
+    }
+
+    fn enter(&mut self, panes: &[PaneState], mut difference: impl FnMut(ItemId, i64)) {
+        for run in panes.chunk_by(|a, b| a.leaves == b.leaves) {
+            let leaving = self.leaving.entry(run[0].leaves).or_default();
+            leaving.extend(run.iter().map(|pane| {
+                difference(pane.item, pane.count.cast_signed());
+                (self.leaders.add(pane.item, pane.count), pane.count)
+            }));
+        }
+    }
+
+    /// What has entered since the snapshot before and is still there, if a snapshot is wanted at `end`, which has been
+    /// moved on to.
+    fn snapshot(&mut self, end: Time) -> Option<Vec<PaneState>> {
+        if !self.requests.remove(&end) {
+            return None;
+        }
+        let mut entered = std::mem::take(&mut self.entered);
+        entered.retain(|pane| pane.leaves > end);
+        (!entered.is_empty()).then_some(entered)
+    }
 }
 
 /// The list of each window end, from all workers' rankings of it.

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
-use dataflows::popular::{Popular, window_counts};
-use dataflows::recent::{Entry, recent};
+use dataflows::popular::{Popular, arrange_window_counts, popular};
+use dataflows::recent::{Entry, Recent, recent};
 use dataflows::time::{Steps, Window};
 use differential_dataflow::AsCollection;
 use differential_dataflow::consolidation::consolidate_updates;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::vec::{Map, ToStream};
 use timely::dataflow::operators::{Input, Inspect, Operator};
 use timely::dataflow::{InputHandle, StreamVec};
 
@@ -84,12 +84,17 @@ proptest! {
             window: Window::new(24, Steps::new(8).unwrap()).unwrap(),
             top: 3,
             weights: vec![1, 0, 2],
+            differences: true,
+            snapshots: false,
         };
         let (custom, differential) = (Updates::<ItemId>::default(), Updates::<ItemId>::default());
         let (a, b) = (custom.clone(), differential.clone());
         run(&events, tick, workers, move |stream| {
             let (a, b, window) = (a.clone(), b.clone(), options.window);
-            let counts = window_counts(stream.clone(), &options);
+            let scope = stream.scope();
+            let trending =
+                popular(stream.clone(), None.to_stream(scope), None.to_stream(scope), &options, &Default::default());
+            let counts = arrange_window_counts(trending.differences);
             counts.as_collection(|item, ()| *item).inner
                 .inspect(move |(item, time, diff)| a.lock().unwrap().push((*item, *time, *diff)));
             let weights = options.weights.clone();
@@ -113,7 +118,10 @@ proptest! {
         let (a, b) = (custom.clone(), differential.clone());
         run(&events, tick, workers, move |stream| {
             let (a, b) = (a.clone(), b.clone());
-            recent(stream.clone(), tick, length, true).differences
+            let options = Recent { tick, length, differences: true, snapshots: false };
+            let scope = stream.scope();
+            let (requests, restored) = (None.to_stream(scope), None.to_stream(scope));
+            recent(stream.clone(), requests, restored, options, &Default::default()).differences
                 .inspect(move |(entry, time, diff)| a.lock().unwrap().push((*entry, *time, *diff as i64)));
             let entries = stream.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "entries", |_, _| {
                 move |input, output| input.for_each(|capability, events| {

@@ -24,16 +24,16 @@ use crate::digest::Digest;
 use dataflows::evaluate::{Evaluate, evaluate};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::{Event, Time};
-use dataflows::popular::{Popular, popular};
-use dataflows::recent::{arrange_recent, recent};
-use dataflows::recommend::{Recommend, Recommended, Scorer, recommend};
+use dataflows::popular::{Popular, arrange_window_counts, popular};
+use dataflows::recent::{Recent, arrange_recent, recent};
+use dataflows::recommend::{Recommend, Recommended, Scorer, recommend, without_recommendations};
 use dataflows::rows::PopularList;
 use dataflows::time::Steps;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::vec::{Map, ToStream};
+use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
@@ -109,7 +109,13 @@ pub fn build(
         let (events_handle, events) = scope.new_input::<Vec<Event>>();
         let (reports_handle, reports) = scope.new_input::<Vec<Report>>();
         let lists = match settings.popular_enabled {
-            true => popular(events.clone(), &settings.popular),
+            true => {
+                let trending = popular(events.clone(), nothing(scope), nothing(scope), &settings.popular, &Rc::default());
+                if settings.arrange {
+                    arrange_window_counts(trending.differences);
+                }
+                trending.lists
+            }
             false => nothing(scope),
         };
         let recommended = recommendations(events.clone(), lists.clone(), settings, scorer);
@@ -134,13 +140,16 @@ fn recommendations<'s>(
     if !settings.recent_enabled {
         return nothing(events.scope());
     }
-    let recent = recent(events, settings.tick, settings.length, settings.arrange);
+    let scope = events.scope();
+    let options =
+        Recent { tick: settings.tick, length: settings.length, differences: settings.arrange, snapshots: false };
+    let recent = recent(events, nothing(scope), nothing(scope), options, &Rc::default());
     if settings.arrange {
         arrange_recent(recent.differences);
     }
     match settings.recommend_enabled {
-        true => recommend(recent.ticks, lists, settings.recommend.clone(), scorer),
-        false => recent.ticks.map(|tick| Rc::new(Recommended { tick, ..Recommended::default() })),
+        true => recommend(recent.steps, lists, settings.recommend.clone(), scorer).recommended,
+        false => without_recommendations(recent.steps).recommended,
     }
 }
 

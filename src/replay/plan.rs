@@ -198,7 +198,13 @@ impl ReplayPlan {
         let evaluate = Evaluate { n: recommend.n, tick, slide, rewards: behaviors.rewards.clone() };
         Ok(Settings {
             tick,
-            popular: Popular { window, top: popular.top, weights: popular.weights.clone() },
+            popular: Popular {
+                window,
+                top: popular.top,
+                weights: popular.weights.clone(),
+                differences: recent.arrange,
+                snapshots: false,
+            },
             popular_enabled: lists,
             length,
             recent_enabled: sequences || recommendations,

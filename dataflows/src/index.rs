@@ -1,0 +1,105 @@
+//! Where the row of an id stands in a table that somebody else keeps.
+
+use crate::hash::IdState;
+use std::hash::BuildHasher;
+
+/// An index of a table's rows by their ids: a row's number is a `u32`.
+///
+/// The ids themselves stand in the rows, which whoever looks one up is about to read anyway. So an id costs 8 bytes here,
+/// at most half of the places being taken, and a look-up one cache miss.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// Open addressing, linear probing; a power of two, or none at all.
+    places: Vec<Place>,
+    taken: usize,
+    hasher: IdState,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Part of the id's hash: rows of other ids are hardly ever read in vain, and growing reads none.
+    hash: u32,
+    row: u32,
+}
+
+/// No row.
+const FREE: Place = Place { hash: 0, row: u32::MAX };
+
+const PLACES_MIN: usize = 64;
+
+impl Index {
+    /// The row of `id`, which is `new` from now on if it has none. `id_of` tells the ids of rows.
+    #[inline]
+    pub(crate) fn row_or_insert(&mut self, id: u64, new: u32, id_of: impl Fn(u32) -> u64) -> u32 {
+        if self.taken * 2 >= self.places.len() {
+            self.grow();
+        }
+        let hash = (self.hasher.hash_one(id) >> 32) as u32;
+        let mask = self.places.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let place = self.places[at];
+            if place.row == FREE.row {
+                self.places[at] = Place { hash, row: new };
+                self.taken += 1;
+                return new;
+            }
+            if place.hash == hash && id_of(place.row) == id {
+                return place.row;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Number of ids.
+    pub(crate) fn len(&self) -> usize {
+        self.taken
+    }
+
+    /// Forgets all ids, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.places.fill(FREE);
+        self.taken = 0;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let len = (2 * self.places.len()).max(PLACES_MIN);
+        let old = std::mem::replace(&mut self.places, vec![FREE; len]);
+        for place in old.into_iter().filter(|place| place.row != FREE.row) {
+            let mut at = place.hash as usize & (len - 1);
+            while self.places[at].row != FREE.row {
+                at = (at + 1) & (len - 1);
+            }
+            self.places[at] = place;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_those_of_a_plain_search(rounds in prop::collection::vec(prop::collection::vec(0u64..500, 0..400), 1..4)) {
+            let mut index = Index::default();
+            for ids in rounds {
+                index.clear();
+                let mut table: Vec<u64> = Vec::new();
+                for id in ids {
+                    // Ids of which only the high bits differ, too.
+                    let id = id << (id % 2 * 50);
+                    let row = index.row_or_insert(id, table.len() as u32, |row| table[row as usize]);
+                    let expected = table.iter().position(|&other| other == id).unwrap_or(table.len());
+                    prop_assert_eq!(row as usize, expected);
+                    if expected == table.len() {
+                        table.push(id);
+                    }
+                    prop_assert_eq!(index.len(), table.len());
+                }
+            }
+        }
+    }
+}
