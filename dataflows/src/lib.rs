@@ -12,4 +12,7 @@ pub mod popular;
 pub mod recent;
 pub mod recommend;
 pub mod rows;
+mod sequences;
+pub mod sizes;
+pub mod state;
 pub mod time;

@@ -2,33 +2,55 @@
 //!
 //! ```text
 //!              by user
-//! events ─────────────── recent ─┬─ ticks: the tick's events and the changed sequences
-//!                                └─ differences ─ [arrangement: user → entries], if anybody reads it
+//! events ───────────────┐
+//! restored (by user) ───┼─ recent ─┬─ steps: ticks (events and changed sequences), and what a snapshot takes and brings
+//! requests (to all) ────┘          └─ differences ─ [arrangement: user → entries], if anybody reads it
 //! ```
 //!
 //! The events of a tick wait until the frontier has passed it; then they are put into their users' sequences, in any
 //! order, because a sequence is ordered by (time, position) and is the last `length` of all events before the tick's end,
 //! however they came. So a user costs `length` entries, however long the stream runs.
 //!
+//! A tick is worked on when all three inputs have passed it: `requests`, because one for a snapshot at F is sent at a time
+//! ≤ F, and so nobody works beyond F before it knows that the state at F is wanted; `restored`, because the rows are what
+//! the ticks go on from. Inputs that are closed hold nothing up.
+//!
 //! As a differential collection, the sequences are the pairs (user, [`Entry`]): an event adds its entry, and takes away
-//! the one that it pushes out. `tests/recent.rs` has the same collection by differential's own `reduce`, and compares.
+//! the one that it pushes out. `tests/differential.rs` has the same collection by differential's own `reduce`, and compares.
 
 use crate::event::{Event, ItemId, Position, Time, UserId};
-use crate::hash::{IdMap, route};
+use crate::hash::route;
 use crate::hold::Hold;
 use crate::lists::Lists;
 use crate::rows::SequenceKey;
+use crate::sequences::Sequences;
+use crate::sizes::Sizes;
+use crate::state::{StandingState, UserState};
 use crate::time::Steps;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent, arrangement::arrange_core};
 use differential_dataflow::trace::implementations::{ValBatcher, ValSpine};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+
+/// How sequences are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Recent {
+    /// The tick.
+    pub tick: Steps,
+    /// Entries a user, at least 1.
+    pub length: usize,
+    /// Whether the sequences are put out as differences, too.
+    pub differences: bool,
+    /// Whether snapshots may be asked for; if not, nobody keeps track of who changed, and a request brings nothing.
+    pub snapshots: bool,
+}
 
 /// One event's place in a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,56 +83,189 @@ pub struct Tick {
     pub slots: Vec<Slot>,
 }
 
+/// What *recent* hands on, in the order in which it has to be taken in.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// What stood for users by a snapshot: all before the first tick, a later row of a user in the place of an earlier one.
+    Restored(Vec<(Slot, Option<StandingState>)>),
+    /// A tick with events. At most one a tick and worker.
+    Tick(Rc<Tick>),
+    /// A part of a snapshot, between its last tick and the next one.
+    Snapshot(SnapshotPart),
+}
+
+impl Step {
+    /// The tick, if it is one.
+    pub(crate) fn tick(&self) -> Option<&Tick> {
+        match self {
+            Step::Tick(tick) => Some(tick),
+            Step::Restored(_) | Step::Snapshot(_) => None,
+        }
+    }
+}
+
+/// Some of the users that changed since the snapshot before.
+#[derive(Clone, Debug)]
+pub struct SnapshotPart {
+    /// The snapshot's F.
+    pub frontier: Time,
+    /// The users, without the lists that stand for them.
+    pub users: Vec<UserState>,
+    /// For each user, its slot.
+    pub slots: Vec<Slot>,
+}
+
 /// The two forms of the sequences.
-pub struct Recent<'s> {
-    /// Ticks with events, in order. At most one record a tick and worker.
-    pub ticks: StreamVec<'s, Time, Rc<Tick>>,
+pub struct RecentStreams<'s> {
+    /// Ticks, snapshots, and what was restored.
+    pub steps: StreamVec<'s, Time, Step>,
     /// The sequences' entries, as differences; silent unless asked for.
     pub differences: StreamVec<'s, Time, ((UserId, Entry), Time, isize)>,
 }
 
-/// Each user's last `length` items; with `differences`, also as a differential collection.
-pub fn recent<'s>(events: StreamVec<'s, Time, Event>, tick: Steps, length: usize, differences: bool) -> Recent<'s> {
+/// Each user's last `length` items.
+///
+/// `requests` are the frontiers F at which a snapshot is wanted, multiples of the slide, each on all workers and sent at a
+/// time ≤ F. `restored` are the rows of snapshots, each user's from one worker and the oldest first.
+pub fn recent<'s>(
+    events: StreamVec<'s, Time, Event>,
+    requests: StreamVec<'s, Time, Time>,
+    restored: StreamVec<'s, Time, UserState>,
+    options: Recent,
+    sizes: &Rc<Sizes>,
+) -> RecentStreams<'s> {
+    let (Recent { tick, length, differences, snapshots }, sizes) = (options, sizes.clone());
     let mut builder = OperatorBuilder::new("recent".to_string(), events.scope());
-    let mut input = builder.new_input(events, Exchange::new(|event: &Event| route(event.user.0)));
-    let (ticks_output, ticks) = builder.new_output();
+    let mut events = builder.new_input(events, Exchange::new(|event: &Event| route(event.user.0)));
+    let mut requests = builder.new_input(requests, Pipeline);
+    let mut restored = builder.new_input(restored, Exchange::new(|row: &UserState| route(row.user.0)));
+    let (steps_output, steps) = builder.new_output();
     let (differences_output, differences_stream) = builder.new_output();
-    let mut ticks_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Rc<Tick>>>>::from(ticks_output);
+    let mut steps_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Step>>>::from(steps_output);
     let mut differences_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(differences_output);
     builder.build(move |capabilities| {
         drop(capabilities);
-        let (mut ticks_hold, mut differences_hold) = (Hold::default(), Hold::default());
-        let mut waiting: BTreeMap<Time, Vec<Event>> = BTreeMap::new();
-        let mut sequences = Sequences::new(length);
+        let (mut steps_hold, mut differences_hold) = (Hold::default(), Hold::default());
+        let mut waiting = Waiting::default();
+        let mut sequences = Sequences::new(length, snapshots);
         move |frontiers| {
-            let (mut ticks_output, mut differences_output) = (ticks_output.activate(), differences_output.activate());
-            input.for_each(|capability, events| {
-                for run in events.chunk_by(|a, b| tick.end_of(a.logical) == tick.end_of(b.logical)) {
-                    let end = tick.end_of(run[0].logical);
-                    ticks_hold.cover(&capability, end, 0);
-                    differences_hold.cover(&capability, end, 1);
-                    waiting.entry(end).or_default().extend_from_slice(run);
-                }
-                events.clear();
+            let (mut steps_output, mut differences_output) = (steps_output.activate(), differences_output.activate());
+            restored.for_each(|capability, rows| {
+                let Some(&time) = capability.least().filter(|_| !rows.is_empty()) else { return };
+                let mut session = differences.then(|| differences_output.session(&capability));
+                let step = restore(&mut sequences, rows, |user, entry, diff| {
+                    session.iter_mut().for_each(|session| session.give(((user, entry), time, diff)));
+                });
+                steps_output.session(&capability).give(step);
             });
-            if let (Some(for_ticks), Some(for_differences)) = (ticks_hold.get(), differences_hold.get()) {
-                let mut ticks_session = ticks_output.session(for_ticks);
-                let mut differences_session = differences_output.session(for_differences);
-                while let Some(entry) = waiting.first_entry().filter(|e| !frontiers[0].less_equal(e.key())) {
-                    let (end, events) = entry.remove_entry();
-                    let done = sequences.apply(end, events, |user, entry, diff| {
-                        if differences {
-                            differences_session.give(((user, entry), end, diff));
+            events.for_each(|capability, events| {
+                waiting.take(events, tick, |end| {
+                    steps_hold.cover(&capability, end, 0);
+                    differences_hold.cover(&capability, end, 1);
+                });
+            });
+            requests.for_each(|capability, requests| {
+                for frontier in requests.drain(..).filter(|_| snapshots) {
+                    steps_hold.cover(&capability, frontier, 0);
+                    waiting.requests.insert(frontier);
+                }
+            });
+            if let Some(for_steps) = steps_hold.get() {
+                let mut steps_session = steps_output.session(for_steps);
+                let for_differences = differences_hold.get().filter(|_| differences);
+                let mut differences_session = for_differences.map(|held| differences_output.session(held));
+                while let Some(work) = waiting.next(frontiers) {
+                    match work {
+                        Work::Tick(end, events) => {
+                            let done = sequences.apply(end, events, |user, entry, diff| {
+                                let session = differences_session.iter_mut();
+                                session.for_each(|session| session.give(((user, entry), end, diff)));
+                            });
+                            steps_session.give(Step::Tick(Rc::new(done)));
                         }
-                    });
-                    ticks_session.give(Rc::new(done));
+                        Work::Snapshot(frontier) => take_snapshot(&mut sequences, frontier, |part| {
+                            steps_session.give(Step::Snapshot(part));
+                        }),
+                    }
                 }
             }
-            ticks_hold.release(waiting.keys().next().copied());
-            differences_hold.release(waiting.keys().next().copied());
+            steps_hold.release(waiting.first());
+            differences_hold.release(waiting.ticks.keys().next().copied());
+            sizes.users.set(sequences.len() as u64);
+            sizes.waiting_events.set(waiting.events);
         }
     });
-    Recent { ticks, differences: differences_stream }
+    RecentStreams { steps, differences: differences_stream }
+}
+
+/// What waits for its time to be complete.
+#[derive(Default)]
+struct Waiting {
+    ticks: BTreeMap<Time, Vec<Event>>,
+    /// Of all ticks.
+    events: u64,
+    requests: BTreeSet<Time>,
+}
+
+enum Work {
+    Tick(Time, Vec<Event>),
+    Snapshot(Time),
+}
+
+impl Waiting {
+    /// Takes events in, and tells the ticks that they belong to.
+    fn take(&mut self, events: &mut Vec<Event>, tick: Steps, mut tell: impl FnMut(Time)) {
+        for run in events.chunk_by(|a, b| tick.end_of(a.logical) == tick.end_of(b.logical)) {
+            let end = tick.end_of(run[0].logical);
+            tell(end);
+            self.ticks.entry(end).or_default().extend_from_slice(run);
+        }
+        self.events += events.len() as u64;
+        events.clear();
+    }
+
+    /// The first time that something waits for.
+    fn first(&self) -> Option<Time> {
+        let (tick, request) = (self.ticks.keys().next(), self.requests.first());
+        tick.into_iter().chain(request).min().copied()
+    }
+
+    /// The next piece of work, if all inputs have passed its time. A snapshot comes after the tick of the same time.
+    fn next(&mut self, inputs: &[MutableAntichain<Time>]) -> Option<Work> {
+        let first = self.first().filter(|time| !inputs.iter().any(|input| input.less_equal(time)))?;
+        if let Some(events) = self.ticks.remove(&first) {
+            self.events -= events.len() as u64;
+            return Some(Work::Tick(first, events));
+        }
+        self.requests.remove(&first).then_some(Work::Snapshot(first))
+    }
+}
+
+/// Takes rows of a snapshot in, and the lists that stood by them on.
+fn restore(
+    sequences: &mut Sequences,
+    rows: &mut Vec<UserState>,
+    mut difference: impl FnMut(UserId, Entry, isize),
+) -> Step {
+    let standing = |row: UserState| {
+        let slot = sequences.restore(&row, |entry, diff| difference(row.user, entry, diff));
+        (slot, row.standing)
+    };
+    Step::Restored(rows.drain(..).map(standing).collect())
+}
+
+/// Users a part of a snapshot: parts travel many to a message, which should not become much larger than others.
+const PART_USERS: usize = 256;
+
+fn take_snapshot(sequences: &mut Sequences, frontier: Time, mut give: impl FnMut(SnapshotPart)) {
+    for changed in sequences.take_changes(frontier).chunks(PART_USERS) {
+        let state = |&(slot, user): &(Slot, UserId)| {
+            let entries = sequences.entries(slot).to_vec();
+            UserState { user, entries, standing: None }
+        };
+        let (users, slots) = (changed.iter().map(state).collect(), changed.iter().map(|&(slot, _)| slot).collect());
+        give(SnapshotPart { frontier, users, slots });
+    }
 }
 
 /// The entries of every user's sequence, by user.
@@ -126,101 +281,4 @@ pub fn arrange_recent<'s>(
         "recent-sequences",
         ValBatcher::new,
     )
-}
-
-/// Users a slab: growing allocates one more slab and moves nothing.
-const SLAB_USERS: usize = 4096;
-
-/// The state of *recent* on one worker.
-struct Sequences {
-    length: usize,
-    slots: IdMap<UserId, Slot>,
-    /// By slot.
-    users: Vec<User>,
-    /// `length` entries a user, of which the first `len` are in use, oldest first.
-    slabs: Vec<Box<[Entry]>>,
-    /// Reused: the slot of each event of the tick at hand.
-    event_slots: Vec<Slot>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct User {
-    /// The tick that `row` is of.
-    tick: Time,
-    row: u32,
-    len: u32,
-}
-
-impl Sequences {
-    fn new(length: usize) -> Sequences {
-        Sequences { length, slots: IdMap::default(), users: Vec::new(), slabs: Vec::new(), event_slots: Vec::new() }
-    }
-
-    /// Puts a tick's events into their sequences.
-    fn apply(&mut self, end: Time, events: Vec<Event>, mut difference: impl FnMut(UserId, Entry, isize)) -> Tick {
-        // All look-ups first: they don't depend on each other, so their cache misses overlap.
-        let mut event_slots = std::mem::take(&mut self.event_slots);
-        event_slots.extend(events.iter().map(|event| self.slot(event.user)));
-        let mut tick = Tick { time: end, rows: Vec::with_capacity(events.len()), ..Tick::default() };
-        for (event, &slot) in events.iter().zip(&event_slots) {
-            let user = &mut self.users[slot as usize];
-            if user.tick != end {
-                user.tick = end;
-                user.row = tick.slots.len() as u32;
-                tick.slots.push(slot);
-            }
-            tick.rows.push(user.row);
-            let entry = Entry { time: event.time, position: event.position, item: event.item };
-            self.insert(slot, entry, |entry, diff| difference(event.user, entry, diff));
-        }
-        let mut users = tick.slots.iter().map(|_| UserId(0)).collect::<Vec<_>>();
-        events.iter().zip(&tick.rows).for_each(|(event, &row)| users[row as usize] = event.user);
-        for (&slot, user) in tick.slots.iter().zip(users) {
-            let entries = self.entries(slot);
-            tick.sequences.push_with(SequenceKey { time: end, user }, |items| {
-                items.extend(entries.iter().map(|entry| entry.item));
-            });
-        }
-        event_slots.clear();
-        self.event_slots = event_slots;
-        tick.events = events;
-        tick
-    }
-
-    fn slot(&mut self, user: UserId) -> Slot {
-        let (users, slabs, length) = (&mut self.users, &mut self.slabs, self.length);
-        *self.slots.entry(user).or_insert_with(|| {
-            if users.len() == slabs.len() * SLAB_USERS {
-                slabs.push(vec![Entry::default(); SLAB_USERS * length].into_boxed_slice());
-            }
-            users.push(User::default());
-            (users.len() - 1) as Slot
-        })
-    }
-
-    fn entries(&self, slot: Slot) -> &[Entry] {
-        let start = slot as usize % SLAB_USERS * self.length;
-        &self.slabs[slot as usize / SLAB_USERS][start..start + self.users[slot as usize].len as usize]
-    }
-
-    /// Inserts an entry in its place, and pushes out the oldest if there are more than `length`.
-    fn insert(&mut self, slot: Slot, entry: Entry, mut difference: impl FnMut(Entry, isize)) {
-        let start = slot as usize % SLAB_USERS * self.length;
-        let entries = &mut self.slabs[slot as usize / SLAB_USERS][start..start + self.length];
-        let len = self.users[slot as usize].len as usize;
-        let at = entries[..len].iter().rposition(|e| *e < entry).map_or(0, |i| i + 1);
-        if len < self.length {
-            entries.copy_within(at..len, at + 1);
-            entries[at] = entry;
-            self.users[slot as usize].len += 1;
-        } else if at == 0 {
-            // Older than all that count.
-            return;
-        } else {
-            difference(entries[0], -1);
-            entries.copy_within(1..at, 0);
-            entries[at - 1] = entry;
-        }
-        difference(entry, 1);
-    }
 }

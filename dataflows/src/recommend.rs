@@ -1,30 +1,32 @@
 //! Recommendations for the users that changed (contract, section 3).
 //!
 //! ```text
-//! ticks (of recent) ──┐
-//!                     ├─ recommend ─ recommendations, and how each event met the list that stood for its user
-//! popular lists ──────┘      │
+//! steps (of recent) ──┐             ┌─ recommendations, and how each event met the list that stood for its user
+//!                     ├─ recommend ─┤
+//! popular lists ──────┘      │      └─ snapshots: the users of recent's, with their standing lists
 //!                         Scorer: (users, sequences) → ranked items
 //! ```
 //!
 //! A tick T is worked on when it is complete, and when the trending lists are final up to E = floor(T/slide)·slide, the one
 //! that fills its gaps. All its users are scored in one batch. The events of the tick are counted against the lists that
-//! stood before it, which are then replaced.
+//! stood before it, which are then replaced. A snapshot is passed on in its place among the ticks.
 //!
 //! State: per user the standing list, n items; of the trending lists only those that a later tick can ask for.
 
 use crate::event::{ItemId, Time};
 use crate::hold::Hold;
 use crate::lists::Lists;
-use crate::recent::Tick;
+use crate::recent::{Slot, SnapshotPart, Step, Tick};
 use crate::rows::{PopularList, RecommendationKey};
+use crate::state::{StandingState, UserState};
 use crate::time::Steps;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 /// Which items are left out of a recommendation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,48 +95,106 @@ pub struct Recommended {
     pub met: Vec<Met>,
 }
 
+/// What follows from the steps of *recent*.
+pub struct RecommendStreams<'s> {
+    /// For each tick with events, in order. At most one record a tick and worker.
+    pub recommended: StreamVec<'s, Time, Rc<Recommended>>,
+    /// Users that changed since the snapshot before, by the snapshot's F. Any number of records a snapshot and worker;
+    /// each user in one of them.
+    pub snapshots: StreamVec<'s, Time, (Time, Vec<UserState>)>,
+}
+
 /// A recommendation for each user of each tick who can have one.
 pub fn recommend<'s>(
-    ticks: StreamVec<'s, Time, Rc<Tick>>,
+    steps: StreamVec<'s, Time, Step>,
     popular: StreamVec<'s, Time, PopularList>,
     options: Recommend,
     scorer: impl Scorer + 'static,
-) -> StreamVec<'s, Time, Rc<Recommended>> {
-    ticks.binary_frontier::<_, CapacityContainerBuilder<Vec<Rc<Recommended>>>, _, _, _, _>(
-        popular,
-        Pipeline,
-        Pipeline,
-        "recommend",
-        |_, _| {
-            let mut hold = Hold::default();
-            let mut waiting: VecDeque<Rc<Tick>> = VecDeque::new();
-            let mut lists = StandingLists::default();
-            let slide = options.slide;
-            let mut work = Recommending::new(options, scorer);
-            move |(ticks, ticks_frontier), (popular, popular_frontier), output| {
-                ticks.for_each(|capability, ticks| {
-                    for tick in ticks.drain(..) {
-                        hold.cover(&capability, tick.time, output.output_index());
-                        waiting.push_back(tick);
+) -> RecommendStreams<'s> {
+    let mut builder = OperatorBuilder::new("recommend".to_string(), steps.scope());
+    let mut steps = builder.new_input(steps, Pipeline);
+    let mut popular = builder.new_input(popular, Pipeline);
+    let (recommended_output, recommended) = builder.new_output();
+    let (snapshots_output, snapshots) = builder.new_output();
+    let mut recommended_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(recommended_output);
+    let mut snapshots_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(snapshots_output);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let (mut hold, mut snapshots_hold) = (Hold::default(), Hold::default());
+        let mut waiting: VecDeque<Step> = VecDeque::new();
+        let mut lists = StandingLists::default();
+        let slide = options.slide;
+        let mut work = Recommending::new(options, scorer);
+        move |frontiers| {
+            let mut recommended_output = recommended_output.activate();
+            let mut snapshots_output = snapshots_output.activate();
+            steps.for_each(|capability, steps| {
+                for step in steps.drain(..) {
+                    match &step {
+                        Step::Restored(_) => {}
+                        Step::Tick(tick) => hold.cover(&capability, tick.time, 0),
+                        Step::Snapshot(part) => snapshots_hold.cover(&capability, part.frontier, 1),
                     }
-                });
-                popular.for_each(|_, popular| lists.extend(popular.drain(..)));
-                if let Some(capability) = hold.get() {
-                    let mut session = output.session(capability);
-                    let final_at = |time: Time| !popular_frontier.less_equal(&slide.start_of(time));
-                    while let Some(tick) = waiting.pop_front_if(|tick| final_at(tick.time)) {
+                    waiting.push_back(step);
+                }
+            });
+            popular.for_each(|_, popular| lists.extend(popular.drain(..)));
+            let mut recommended = hold.get().map(|held| recommended_output.session(held));
+            let mut snapshots = snapshots_hold.get().map(|held| snapshots_output.session(held));
+            let final_at = |time: Time| !frontiers[1].less_equal(&slide.start_of(time));
+            while let Some(step) = waiting.pop_front_if(|step| step.tick().is_none_or(|tick| final_at(tick.time))) {
+                match (step, &mut recommended, &mut snapshots) {
+                    (Step::Restored(standing), _, _) => work.restore(standing),
+                    (Step::Tick(tick), Some(session), _) => {
                         let popular = lists.at(slide.start_of(tick.time));
                         session.give(Rc::new(work.apply(tick, popular)));
                     }
+                    (Step::Snapshot(part), _, Some(session)) => session.give(work.complete(part)),
+                    (Step::Tick(_) | Step::Snapshot(_), ..) => {
+                        unreachable!("an output is held while a step waits for it")
+                    }
                 }
-                let next = waiting.front().map(|tick| tick.time);
-                hold.release(next);
-                // Ticks to come are at or after the frontier, and ask for the list of the slide that they lie in.
-                let asked = next.or_else(|| ticks_frontier.frontier().first().copied());
-                lists.forget_before(asked.map(|time| slide.start_of(time)));
             }
-        },
-    )
+            drop((recommended, snapshots));
+            // In front there is a tick now, if anything.
+            let next = waiting.front().and_then(Step::tick).map(|tick| tick.time);
+            hold.release(next);
+            snapshots_hold.release(next);
+            // Ticks to come are at or after the frontier, and ask for the list of the slide that they lie in.
+            let asked = next.or_else(|| frontiers[0].frontier().first().copied());
+            lists.forget_before(asked.map(|time| slide.start_of(time)));
+        }
+    });
+    RecommendStreams { recommended, snapshots }
+}
+
+/// The same streams where nothing is recommended.
+pub fn without_recommendations<'s>(steps: StreamVec<'s, Time, Step>) -> RecommendStreams<'s> {
+    let mut builder = OperatorBuilder::new("without recommendations".to_string(), steps.scope());
+    let mut steps = builder.new_input(steps, Pipeline);
+    let (recommended_output, recommended) = builder.new_output();
+    let (snapshots_output, snapshots) = builder.new_output();
+    let mut recommended_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(recommended_output);
+    let mut snapshots_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(snapshots_output);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        move |_| {
+            let mut recommended_output = recommended_output.activate();
+            let mut snapshots_output = snapshots_output.activate();
+            steps.for_each(|capability, steps| {
+                let mut recommended = recommended_output.session(&capability);
+                let mut snapshots = snapshots_output.session(&capability);
+                for step in steps.drain(..) {
+                    match step {
+                        Step::Restored(_) => {}
+                        Step::Tick(tick) => recommended.give(Rc::new(Recommended { tick, ..Recommended::default() })),
+                        Step::Snapshot(part) => snapshots.give((part.frontier, part.users)),
+                    }
+                }
+            });
+        }
+    });
+    RecommendStreams { recommended, snapshots }
 }
 
 /// Trending lists by window end, for as long as somebody can ask for them.
@@ -200,12 +260,44 @@ impl<S: Scorer> Recommending<S> {
         }
     }
 
-    fn apply(&mut self, tick: Rc<Tick>, popular: &[ItemId]) -> Recommended {
-        let users = tick.slots.iter().max().map_or(0, |&slot| slot as usize + 1);
+    /// Makes room for users with these slots.
+    fn make_room(&mut self, slots: impl Iterator<Item = Slot>) {
+        let users = slots.max().map_or(0, |slot| slot as usize + 1);
         if users > self.standing.len() {
             self.standing.resize(users, Standing::default());
             self.items.resize(users * self.options.n, ItemId::default());
         }
+    }
+
+    /// Lets lists of a snapshot stand. They are at most n long: a snapshot goes with its configuration.
+    fn restore(&mut self, standing: Vec<(Slot, Option<StandingState>)>) {
+        let n = self.options.n;
+        self.make_room(standing.iter().map(|(slot, _)| *slot));
+        for (slot, state) in standing {
+            let slot = slot as usize;
+            let (items, reward) = state.as_ref().map_or((&[][..], 0), |state| (&state.items[..], state.reward));
+            let items = &items[..items.len().min(n)];
+            self.standing[slot] = Standing { len: items.len() as u32, reward };
+            self.items[slot * n..][..items.len()].copy_from_slice(items);
+        }
+    }
+
+    /// Adds the lists that stand to a part of a snapshot.
+    fn complete(&self, mut part: SnapshotPart) -> (Time, Vec<UserState>) {
+        let n = self.options.n;
+        for (state, &slot) in part.users.iter_mut().zip(&part.slots) {
+            let slot = slot as usize;
+            let standing = self.standing.get(slot).filter(|standing| standing.len > 0);
+            state.standing = standing.map(|standing| StandingState {
+                items: self.items[slot * n..][..standing.len as usize].to_vec(),
+                reward: standing.reward,
+            });
+        }
+        (part.frontier, part.users)
+    }
+
+    fn apply(&mut self, tick: Rc<Tick>, popular: &[ItemId]) -> Recommended {
+        self.make_room(tick.slots.iter().copied());
         let met = self.meet(&tick);
         let recommendations = self.replace(&tick, popular);
         Recommended { tick, recommendations, met }

@@ -4,7 +4,7 @@
 
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::popular::{Popular, window_counts};
-use dataflows::recent::{Entry, recent};
+use dataflows::recent::{Entry, Recent, recent};
 use dataflows::time::{Steps, Window};
 use differential_dataflow::AsCollection;
 use differential_dataflow::consolidation::consolidate_updates;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::vec::{Map, ToStream};
 use timely::dataflow::operators::{Input, Inspect, Operator};
 use timely::dataflow::{InputHandle, StreamVec};
 
@@ -113,7 +113,10 @@ proptest! {
         let (a, b) = (custom.clone(), differential.clone());
         run(&events, tick, workers, move |stream| {
             let (a, b) = (a.clone(), b.clone());
-            recent(stream.clone(), tick, length, true).differences
+            let options = Recent { tick, length, differences: true, snapshots: false };
+            let scope = stream.scope();
+            let (requests, restored) = (None.to_stream(scope), None.to_stream(scope));
+            recent(stream.clone(), requests, restored, options, &Default::default()).differences
                 .inspect(move |(entry, time, diff)| a.lock().unwrap().push((*entry, *time, *diff as i64)));
             let entries = stream.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "entries", |_, _| {
                 move |input, output| input.for_each(|capability, events| {

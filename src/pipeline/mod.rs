@@ -25,15 +25,15 @@ use dataflows::evaluate::{Evaluate, evaluate};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::{Event, Time};
 use dataflows::popular::{Popular, popular};
-use dataflows::recent::{arrange_recent, recent};
-use dataflows::recommend::{Recommend, Recommended, Scorer, recommend};
+use dataflows::recent::{Recent, arrange_recent, recent};
+use dataflows::recommend::{Recommend, Recommended, Scorer, recommend, without_recommendations};
 use dataflows::rows::PopularList;
 use dataflows::time::Steps;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::vec::{Map, ToStream};
+use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
@@ -134,13 +134,16 @@ fn recommendations<'s>(
     if !settings.recent_enabled {
         return nothing(events.scope());
     }
-    let recent = recent(events, settings.tick, settings.length, settings.arrange);
+    let scope = events.scope();
+    let options =
+        Recent { tick: settings.tick, length: settings.length, differences: settings.arrange, snapshots: false };
+    let recent = recent(events, nothing(scope), nothing(scope), options, &Rc::default());
     if settings.arrange {
         arrange_recent(recent.differences);
     }
     match settings.recommend_enabled {
-        true => recommend(recent.ticks, lists, settings.recommend.clone(), scorer),
-        false => recent.ticks.map(|tick| Rc::new(Recommended { tick, ..Recommended::default() })),
+        true => recommend(recent.steps, lists, settings.recommend.clone(), scorer).recommended,
+        false => without_recommendations(recent.steps).recommended,
     }
 }
 

@@ -8,14 +8,15 @@ use dataflows::evaluation::Evaluation;
 use dataflows::event::{Event, ItemId, Time, UserId};
 use dataflows::lists::Lists;
 use dataflows::popular::{Popular, popular};
-use dataflows::recent::{Entry, Tick, arrange_recent, recent};
+use dataflows::recent::{Entry, Recent, Tick, arrange_recent, recent};
 use dataflows::recommend::{Exclude, Recommend, Recommended, Scorer, recommend};
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use dataflows::time::{Steps, Window};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use timely::dataflow::StreamVec;
+use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::operators::{Input, Inspect, Probe};
+use timely::dataflow::{Scope, StreamVec};
 
 /// A model that is a plain function.
 pub struct Plain(pub Option<Model>);
@@ -106,19 +107,13 @@ fn build<'s>(
     model: Option<Model>,
     out: Gathered,
 ) -> timely::dataflow::operators::probe::Handle<Time> {
-    let slide = Steps::new(rules.slide).unwrap();
-    let index = events.scope().index();
+    let (scope, slide) = (events.scope(), Steps::new(rules.slide).unwrap());
+    let index = scope.index();
     let options = Popular { window: window(rules), top: rules.top, weights: rules.weights.clone() };
     let lists = popular(events.clone(), &options);
-    let recent = recent(events.clone(), Steps::new(rules.tick).unwrap(), rules.length, true);
-    let options = Recommend {
-        n: rules.n,
-        min_history: rules.min_history,
-        exclude: if rules.exclude_recent { Exclude::Recent } else { Exclude::None },
-        slide,
-        rewards: rules.rewards.clone(),
-    };
-    let recommended = recommend(recent.ticks, lists.clone(), options, Plain(model));
+    let recent =
+        recent(events.clone(), nothing(scope), nothing(scope), recent_options(rules, false), &Default::default());
+    let recommended = recommend(recent.steps, lists.clone(), recommend_options(rules), Plain(model)).recommended;
     let options = Evaluate { n: rules.n, tick: Steps::new(rules.tick).unwrap(), slide, rewards: rules.rewards.clone() };
     let evaluation = evaluate(events, recommended.clone(), lists.clone(), &options);
     // Every worker has every list; the same operators must stand on all of them.
@@ -136,7 +131,25 @@ fn build<'s>(
     evaluation.inspect(move |e| out.evaluation.lock().unwrap().push(e.clone())).probe().0
 }
 
-fn owned<K: Copy>(lists: &Lists<K>) -> Vec<Row<K>> {
+pub fn recent_options(rules: &Rules, snapshots: bool) -> Recent {
+    Recent { tick: Steps::new(rules.tick).unwrap(), length: rules.length, differences: true, snapshots }
+}
+
+pub fn recommend_options(rules: &Rules) -> Recommend {
+    Recommend {
+        n: rules.n,
+        min_history: rules.min_history,
+        exclude: if rules.exclude_recent { Exclude::Recent } else { Exclude::None },
+        slide: Steps::new(rules.slide).unwrap(),
+        rewards: rules.rewards.clone(),
+    }
+}
+
+fn nothing<'s, D: Clone + 'static>(scope: Scope<'s, Time>) -> StreamVec<'s, Time, D> {
+    None.to_stream(scope)
+}
+
+pub fn owned<K: Copy>(lists: &Lists<K>) -> Vec<Row<K>> {
     lists.iter().map(|(key, items)| (*key, items.to_vec())).collect()
 }
 
