@@ -9,7 +9,8 @@ use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use eddyline::digest::{Digest, RowHasher};
 use eddyline::sinks::canonical::CanonicalFiles;
-use eddyline::sinks::embedded::{EmbeddedStore, OtherPipeline, Pipeline, StoreOptions};
+use eddyline::sinks::embedded::{EmbeddedStore, StoreOptions};
+use eddyline::sinks::identity::{OtherPipeline, Pipeline, RunIdentity};
 use eddyline::sinks::ids::OutputIds;
 use eddyline::sinks::{Batch, End, Sink};
 use std::collections::BTreeMap;
@@ -100,26 +101,29 @@ const END: End = End { frontier: Time::MAX, popular: None };
 fn canonical(events: u64, rows: Rows, directory: &Path) -> u64 {
     let mut sink = CanonicalFiles::create(directory, &behaviors()).unwrap();
     let written = produce(events, rows, |batch| sink.write(&batch).unwrap());
-    Box::new(sink).finish(&END).unwrap();
+    sink.finish(&END).unwrap();
     written
 }
 
 fn store(events: u64, rows: Rows, path: &Path) -> u64 {
     let mut sink = EmbeddedStore::open(StoreOptions {
         path: path.to_owned(),
-        pipeline: Pipeline { fingerprint: "bench".into(), parts: serde_json::Map::new() },
-        log: (1 << 63) - 1,
-        behaviors: behaviors(),
-        model: None,
-        slide: SLIDE,
-        ids: OutputIds::Raw,
-        other_pipeline: OtherPipeline::Refuse,
+        run: RunIdentity {
+            pipeline: Pipeline { fingerprint: "bench".into(), parts: serde_json::Map::new() },
+            epoch: None,
+            log: (1 << 63) - 1,
+            behaviors: behaviors(),
+            model: None,
+            slide: SLIDE,
+            ids: OutputIds::Raw,
+            other_pipeline: OtherPipeline::Refuse,
+        },
         commit_rows: StoreOptions::REPLAY_COMMIT_ROWS,
         lock_wait: StoreOptions::LOCK_WAIT,
     })
     .unwrap();
     let written = produce(events, rows, |batch| sink.write(&batch).unwrap());
-    Box::new(sink).finish(&END).unwrap();
+    sink.finish(&END).unwrap();
     written
 }
 

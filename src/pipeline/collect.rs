@@ -4,7 +4,7 @@ use super::Digests;
 use super::report::Report;
 use super::rows::Rows;
 use crate::digest::RowHasher;
-use crate::sinks::thread::SinkThread;
+use crate::sinks::set::SinkSet;
 use crate::sinks::{Batch, SinkError};
 use dataflows::event::Time;
 use dataflows::lists::Lists;
@@ -19,8 +19,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
-/// The sinks' thread, until somebody takes it to finish or to drop it.
-pub type Sinks = Arc<Mutex<Option<SinkThread>>>;
+/// The sinks, until somebody takes them to finish or to drop them.
+pub type Sinks = Arc<Mutex<Option<SinkSet>>>;
 
 /// The way to the sinks, and what became of it.
 pub struct Sending {
@@ -37,8 +37,8 @@ impl Sending {
     /// Waits while the sinks are behind: this worker, and by the source's flow control then all, wait with it.
     fn send(&mut self, batch: Batch) {
         let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (None, Some(thread)) = (&self.error, sinks.as_ref()) {
-            self.error = thread.send(batch).err();
+        if let (None, Some(sinks)) = (&self.error, sinks.as_ref()) {
+            self.error = sinks.send(batch).err();
         }
     }
 }

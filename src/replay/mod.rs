@@ -9,7 +9,7 @@ pub mod plan;
 mod summary;
 mod watch;
 
-pub use crate::sinks::embedded::OtherPipeline;
+pub use crate::sinks::identity::OtherPipeline;
 pub use drive::Gauges;
 pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, source_options, time_unit};
 pub use summary::{Summary, Throughput};
@@ -21,8 +21,10 @@ use crate::model::error::ModelError;
 use crate::model::rank::PolicyScorer;
 use crate::pipeline::{self, Collected, Sending, Settings, Sinks};
 use crate::sinks::canonical::CanonicalFiles;
-use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOptions};
-use crate::sinks::thread::SinkThread;
+use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
+use crate::sinks::identity::{Pipeline as SinkPipeline, RunIdentity};
+use crate::sinks::set::{Pace, SinkSet};
+use crate::sinks::stop::Stop;
 use crate::sinks::{End, Rejected, Sink, SinkError};
 use crate::sources::diagnose::explain;
 use crate::sources::{FileLog, FormatError, SourceError};
@@ -126,7 +128,10 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let model_hash = model.as_ref().map(|model| model.content_hash());
     let wants_rows = plan.out.is_some() || plan.store.is_some();
     let sinks = match wants_rows && plan.is_first_process() {
-        true => Some(SinkThread::spawn(open_sinks(plan, &log, &settings, model_hash.clone())?, SINK_QUEUE_BYTES)?),
+        true => {
+            let sinks = open_sinks(plan, &log, &settings, model_hash.clone())?;
+            Some(SinkSet::spawn(sinks, Pace::Replay, SINK_QUEUE_BYTES, &Stop::default())?)
+        }
         false => None,
     };
     let shared = Arc::new(Shared {
@@ -218,16 +223,19 @@ fn open_sinks(
     if let Some(path) = &plan.store {
         let options = StoreOptions {
             path: path.clone(),
-            pipeline: StorePipeline {
-                fingerprint: plan.fingerprint(log, settings, model.as_deref())?,
-                parts: plan.fingerprint_parts(log, settings, model.as_deref())?,
+            run: RunIdentity {
+                pipeline: SinkPipeline {
+                    fingerprint: plan.fingerprint(log, settings, model.as_deref())?,
+                    parts: plan.fingerprint_parts(log, settings, model.as_deref())?,
+                },
+                epoch: None,
+                log: log.id(),
+                behaviors: behaviors.clone(),
+                model,
+                slide: settings.popular.window.slide().length(),
+                ids: Default::default(),
+                other_pipeline: plan.other_pipeline,
             },
-            log: log.id(),
-            behaviors: behaviors.clone(),
-            model,
-            slide: settings.popular.window.slide().length(),
-            ids: Default::default(),
-            other_pipeline: plan.other_pipeline,
             commit_rows: StoreOptions::REPLAY_COMMIT_ROWS,
             lock_wait: StoreOptions::LOCK_WAIT,
         };
@@ -241,7 +249,7 @@ fn finish(
     plan: &ReplayPlan,
     log: &FileLog,
     mut done: Done,
-    sinks: Option<SinkThread>,
+    sinks: Option<SinkSet>,
     model: Option<String>,
     started: Instant,
 ) -> Result<(Summary, Option<Evaluation>), ReplayError> {

@@ -11,7 +11,7 @@ use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
 use crate::progress::Progress;
-use crate::sinks::embedded::OtherPipeline;
+use crate::sinks::identity::OtherPipeline;
 use crate::sources::files::CHUNK_BYTES;
 use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;

@@ -1,8 +1,8 @@
 //! Where results go. One shape for every sink: whole batches of rows up to a frontier, then the end.
 //!
 //! ```text
-//!   pipeline ── Batch, Batch, …, End ──▶ SinkThread ──▶ canonical files (`--out`)
-//!                (bounded by bytes)           └───────▶ embedded store  (`--store`)
+//!   pipeline ── Batch, Batch, …, End ──▶ SinkSet ──▶ canonical files (`--out`)
+//!                (bounded by bytes)          └─────▶ embedded store  (`--store`)
 //! ```
 //!
 //! A sink gets all rows of the ticks below [`Batch::frontier`], batch after batch, and at last the [`End`]. The rows of the
@@ -12,14 +12,26 @@
 //! Invariants that every sink keeps, and `tests/sinks_contract.rs` checks for each:
 //! - The same rows give the same content, however they are cut into batches and in whatever order records come.
 //! - A sink that is dropped without [`Sink::finish`] leaves nothing that looks whole.
-//! - Run again from the start, after an abort or after a finished run, it ends up as after one undisturbed run.
+//! - Run again from the start, after an abort or after a finished run, it ends up as after one undisturbed run. A store also
+//!   goes on from any frontier that it holds ([`Sink::durable`]).
+//! - A store keeps whose results it holds ([`identity::RunIdentity`]) and up to which frontier, in one transaction with
+//!   the rows where it can. It skips what lies below that frontier, and refuses a writer of an older epoch.
+//!
+//! In each sink's folder the same files play the same roles: `mod` the sink and its options, `open` whose store it is and how
+//! it is made ours, `schema` its tables or keys, `rows` from batches to those, `error`.
 
+mod backoff;
 pub mod canonical;
 mod disk;
+pub mod durable;
 pub mod embedded;
+pub mod gauges;
+pub mod identity;
 pub mod ids;
 mod json;
-pub mod thread;
+pub mod set;
+pub mod stop;
+mod thread;
 
 use canonical::CanonicalError;
 use dataflows::event::{Event, Position, Time};
@@ -28,6 +40,7 @@ use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use embedded::StoreError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
+use std::time::Duration;
 
 /// Why a record could not be read as an event, in the order in which reasons are checked (contract, section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -110,6 +123,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// How many rows there are, of all kinds.
+    pub fn rows(&self) -> usize {
+        let logged = self.records.len() + self.rejected.len();
+        logged + self.popular.len() + self.recent.len() + self.recommendations.len()
+    }
+
     /// The memory that the rows take, roughly, in bytes.
     pub fn bytes(&self) -> usize {
         let rejected: usize = self.rejected.iter().map(|r| size_of::<Rejected>() + r.record.len()).sum();
@@ -140,19 +159,42 @@ pub struct End {
 
 /// A place that results are written to.
 ///
-/// To abort, drop the sink. After an error it must be dropped too: part of a batch may be missing.
+/// To abort, drop the sink. After an error it must be dropped too, since part of a batch may be missing; unless the error
+/// says that a retry may cure it ([`SinkError::is_retryable`]): then the same call may be made again, on the same sink, which
+/// connects anew by itself. What earlier calls have taken is not lost by such an error.
 pub trait Sink: Send {
-    /// Takes the rows of one batch. They need not be durable, nor visible, when this returns.
+    /// What it is, in metrics: `mysql`.
+    fn name(&self) -> &'static str;
+
+    /// Takes the rows of one batch; also one without rows, for its frontier. They need not be durable, nor visible, when this
+    /// returns. Writing a batch again changes nothing.
     ///
     /// # Errors
     /// If they can't be written.
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError>;
 
-    /// Makes everything durable and whole, after the last batch.
+    /// Makes everything written so far durable and visible, as far as the sink shows anything before its end.
+    ///
+    /// # Errors
+    /// If that fails.
+    fn flush(&mut self) -> Result<(), SinkError>;
+
+    /// The frontier that the sink holds durably: all rows with T or E below it, ms. 0 if nothing.
+    fn durable(&self) -> Time;
+
+    /// Has the generation that is being built take the place of the old one, if this sink is building one.
+    ///
+    /// # Errors
+    /// If that fails.
+    fn promote(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Makes everything durable and whole, after the last batch. No call comes after it has succeeded.
     ///
     /// # Errors
     /// If that fails. Then the sink is as after an abort.
-    fn finish(self: Box<Self>, end: &End) -> Result<(), SinkError>;
+    fn finish(&mut self, end: &End) -> Result<(), SinkError>;
 }
 
 /// Why results could not be written.
@@ -167,19 +209,64 @@ pub enum SinkError {
     /// A thread of the operating system could not be started.
     #[error("cannot start the thread that writes results: {0}")]
     Thread(#[source] std::io::Error),
-    /// The error itself has been handed out before.
-    #[error("results are no longer written, since an earlier error stopped their sink")]
+    /// The error itself has been handed out before, or the sink has been told to stop.
+    #[error("results are no longer written, since their sink has stopped")]
     Stopped,
+    /// The run was to be suspended, and a sink did not get its rows away in time.
+    #[error(
+        "{sink} has not taken all results within {} s{}; they are sent again when the run goes on",
+        .waited.as_secs(),
+        .reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
+    NotDrained {
+        /// [`Sink::name`].
+        sink: &'static str,
+        /// How long it had.
+        waited: Duration,
+        /// What it last failed with, if it is failing.
+        reason: Option<String>,
+    },
+    /// A sink holds less than the snapshot that the run is to go on from.
+    #[error(
+        "{sink} holds {}, but the run goes on from its snapshot at {}: {sink} was emptied or set back since; put its newer \
+         state back, or run with --purge, which builds everything again from the start of the log",
+        held(*.durable),
+        moment(*.snapshot)
+    )]
+    Behind {
+        /// [`Sink::name`].
+        sink: &'static str,
+        /// Up to where it holds everything, ms.
+        durable: Time,
+        /// Up to where it must, ms.
+        snapshot: Time,
+    },
+}
+
+/// What a sink with that frontier holds, for people.
+fn held(durable: Time) -> String {
+    if durable == 0 { "no results".to_owned() } else { format!("results up to {}", moment(durable)) }
+}
+
+/// A frontier, for people.
+fn moment(time: Time) -> String {
+    match time {
+        Time::MAX => "the end of the log".to_owned(),
+        _ => i64::try_from(time)
+            .ok()
+            .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+            .map_or_else(|| format!("{time} ms"), |time| time.to_string()),
+    }
 }
 
 impl SinkError {
-    /// Whether the same run, started again later, may succeed with nothing changed in its input or configuration.
+    /// Whether the same call, made again later, may succeed with nothing changed in input or configuration.
     pub fn is_retryable(&self) -> bool {
         match self {
             SinkError::Canonical(error) => error.is_retryable(),
             SinkError::Store(error) => error.is_retryable(),
-            SinkError::Thread(_) => true,
-            SinkError::Stopped => false,
+            SinkError::Thread(_) | SinkError::NotDrained { .. } => true,
+            SinkError::Stopped | SinkError::Behind { .. } => false,
         }
     }
 }

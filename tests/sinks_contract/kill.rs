@@ -29,7 +29,7 @@ fn child() {
             println!("step");
         }
     }
-    for sink in sinks {
+    for mut sink in sinks {
         println!("step");
         sink.finish(&replay.end()).unwrap();
     }

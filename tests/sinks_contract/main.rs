@@ -8,7 +8,8 @@ mod replay;
 mod store;
 mod subjects;
 
-use eddyline::sinks::thread::SinkThread;
+use eddyline::sinks::set::{Pace, SinkSet};
+use eddyline::sinks::stop::Stop;
 use proptest::prelude::*;
 use replay::{Replay, replays};
 use subjects::{Canonical, Embedded, Subject};
@@ -45,14 +46,14 @@ fn an_abort_leaves_nothing_whole_and_a_restart_completes_it(subject: &dyn Subjec
 fn a_run_after_a_finished_one_changes_nothing(subject: &dyn Subject, replay: &Replay, cuts: [u64; 3]) {
     let directory = tempfile::tempdir().unwrap();
     for (cut, finishes) in cuts.into_iter().zip([true, false, true]) {
-        let thread = SinkThread::spawn(vec![subject.open(directory.path())], 1000).unwrap();
+        let set = SinkSet::spawn(vec![subject.open(directory.path())], Pace::Replay, 1000, &Stop::default()).unwrap();
         for batch in replay.batches(cut) {
-            thread.send(batch).unwrap();
+            set.send(batch).unwrap();
         }
         if finishes {
-            thread.finish(replay.end()).unwrap();
+            set.finish(replay.end()).unwrap();
         } else {
-            drop(thread);
+            drop(set);
         }
         assert_eq!(subject.content(directory.path()).unwrap(), subject.expected(replay));
     }

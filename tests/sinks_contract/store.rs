@@ -3,7 +3,8 @@
 use super::replay::{Replay, TICK, replays};
 use super::subjects::{Content, expected_tables, meta, read_only, rows, store_options, tables};
 use dataflows::event::Time;
-use eddyline::sinks::embedded::{EmbeddedStore, OtherPipeline, StoreError, StoreOptions};
+use eddyline::sinks::embedded::{EmbeddedStore, StoreError, StoreOptions};
+use eddyline::sinks::identity::OtherPipeline;
 use eddyline::sinks::{Batch, End, Sink, SinkError};
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -15,7 +16,7 @@ fn run(options: StoreOptions, replay: &Replay, cut: u64) -> Result<(), SinkError
     for batch in replay.batches(cut) {
         store.write(&batch)?;
     }
-    Box::new(store).finish(&replay.end())
+    store.finish(&replay.end())
 }
 
 /// Those tables that follow the frontier. The others are those of the records.
@@ -67,7 +68,7 @@ fn stop_at(directory: &Path, replay: &Replay, cut: u64, frontier: Time) {
         batch.frontier = batch.frontier.min(frontier);
         store.write(&batch).unwrap();
     }
-    Box::new(store).finish(&End { frontier, ..before.end() }).unwrap();
+    store.finish(&End { frontier, ..before.end() }).unwrap();
 }
 
 #[test]
@@ -79,17 +80,17 @@ fn a_run_that_ends_before_an_unfinished_one_cannot_finish_it() {
         store.write(&batch).unwrap();
     }
     drop(store);
-    let store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
-    let error = Box::new(store).finish(&End { frontier: 20, popular: None }).unwrap_err();
+    let mut store = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
+    let error = store.finish(&End { frontier: 20, popular: None }).unwrap_err();
     assert!(matches!(error, SinkError::Store(StoreError::EndedEarlier(_))), "{error}");
     assert_eq!(meta(&read_only(directory.path()), "status"), "unfinished");
 }
 
 fn other(directory: &Path, choice: OtherPipeline) -> StoreOptions {
     let mut options = store_options(directory, 50);
-    options.pipeline.fingerprint = "two".into();
-    options.pipeline.parts.insert("time.tick".into(), "10s".into());
-    options.other_pipeline = choice;
+    options.run.pipeline.fingerprint = "two".into();
+    options.run.pipeline.parts.insert("time.tick".into(), "10s".into());
+    options.run.other_pipeline = choice;
     options
 }
 
@@ -134,7 +135,7 @@ fn a_new_generation_takes_over_at_its_end_also_after_an_abort() {
     let reader = read_only(directory.path());
     // What a third pipeline left half built goes away.
     let mut third = other(directory.path(), OtherPipeline::NewGeneration);
-    third.pipeline.fingerprint = "three".into();
+    third.run.pipeline.fingerprint = "three".into();
     let mut store = EmbeddedStore::open(third).unwrap();
     store.write(&old.batches(2)[0]).unwrap();
     drop(store);
@@ -146,7 +147,7 @@ fn a_new_generation_takes_over_at_its_end_also_after_an_abort() {
             assert_eq!(meta(&reader, "fingerprint"), "one");
         }
         if !aborted {
-            Box::new(store).finish(&new.end()).unwrap();
+            store.finish(&new.end()).unwrap();
         }
     }
     assert_eq!(tables(&reader), expected_tables(&new));
@@ -155,7 +156,8 @@ fn a_new_generation_takes_over_at_its_end_also_after_an_abort() {
     let names = rows(&reader, "SELECT name FROM sqlite_schema WHERE name LIKE 'next%'");
     assert_eq!(names, Vec::<String>::new());
     // And once more, back: names of indexes don't collide, and rows don't linger.
-    let back = StoreOptions { other_pipeline: OtherPipeline::NewGeneration, ..store_options(directory.path(), 50) };
+    let mut back = store_options(directory.path(), 50);
+    back.run.other_pipeline = OtherPipeline::NewGeneration;
     run(back, &old, 4).unwrap();
     assert_eq!(tables(&reader), expected_tables(&old));
     let indexes = rows(&reader, "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL");
@@ -171,12 +173,63 @@ fn a_run_whose_store_was_taken_over_stops() {
         let mut first = EmbeddedStore::open(store_options(directory.path(), 1)).unwrap();
         let batches = replay.batches(1);
         first.write(&batches[0]).unwrap();
-        let second = StoreOptions { other_pipeline: choice, ..store_options(directory.path(), 1) };
+        let mut second = store_options(directory.path(), 1);
+        second.run.other_pipeline = choice;
         let second = EmbeddedStore::open(second).unwrap();
         let error = first.write(&batches[1]).unwrap_err();
         assert!(matches!(error, SinkError::Store(StoreError::TakenOver(_))), "{error}");
         drop(second);
     }
+}
+
+fn live(directory: &Path, epoch: u64) -> StoreOptions {
+    let mut options = store_options(directory, 1);
+    options.run.epoch = Some(epoch);
+    options
+}
+
+#[test]
+fn a_writer_of_an_older_epoch_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let replay = Replay::large(1);
+    let batches = replay.batches(1);
+    let mut first = EmbeddedStore::open(live(directory.path(), 1)).unwrap();
+    first.write(&batches[0]).unwrap();
+    let mut second = EmbeddedStore::open(live(directory.path(), 2)).unwrap();
+    let fenced = format!(
+        "stopped writing the store {}: a later start of the pipeline has taken it over (epoch 2; this one's is 1)",
+        directory.path().join("store.db").display()
+    );
+    let error = first.write(&batches[1]).unwrap_err();
+    assert_eq!(error.to_string(), fenced);
+    assert!(!error.is_retryable());
+    assert_eq!(refusal(live(directory.path(), 1)).to_string(), fenced);
+    // From where the first one was.
+    assert_eq!(second.durable(), batches[0].frontier);
+    for batch in &batches[1..] {
+        second.write(batch).unwrap();
+    }
+    second.finish(&replay.end()).unwrap();
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&replay));
+}
+
+#[test]
+fn a_live_run_can_promote_its_generation_before_any_end() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::large(1), 1).unwrap();
+    let mut options = other(directory.path(), OtherPipeline::NewGeneration);
+    options.run.epoch = Some(1);
+    let mut store = EmbeddedStore::open(options).unwrap();
+    let replay = Replay::large(2);
+    let batches = replay.batches(2);
+    store.write(&batches[0]).unwrap();
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&Replay::large(1)));
+    store.promote().unwrap();
+    for batch in &batches[1..] {
+        store.write(batch).unwrap();
+    }
+    store.finish(&replay.end()).unwrap();
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&replay));
 }
 
 #[test]

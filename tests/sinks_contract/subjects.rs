@@ -4,7 +4,8 @@ use super::replay::{Replay, SLIDE};
 use dataflows::event::Time;
 use eddyline::sinks::Sink;
 use eddyline::sinks::canonical::{CanonicalFiles, FILE_NAMES};
-use eddyline::sinks::embedded::{EmbeddedStore, OtherPipeline, Pipeline, StoreOptions};
+use eddyline::sinks::embedded::{EmbeddedStore, StoreOptions};
+use eddyline::sinks::identity::{OtherPipeline, Pipeline, RunIdentity};
 use eddyline::sinks::ids::OutputIds;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
@@ -103,19 +104,26 @@ pub(crate) struct Embedded {
 
 pub(crate) const LOG: u64 = (1 << 63) - 5;
 
-pub(crate) fn store_options(directory: &Path, commit_rows: usize) -> StoreOptions {
+pub(crate) fn run_identity(epoch: Option<u64>) -> RunIdentity {
     let serde_json::Value::Object(parts) = json!({"time.tick": "20s", "log": LOG.to_string()}) else {
         unreachable!("the literal is an object")
     };
-    StoreOptions {
-        path: directory.join("store.db"),
+    RunIdentity {
         pipeline: Pipeline { fingerprint: "one".into(), parts },
+        epoch,
         log: LOG,
         behaviors: behaviors(),
         model: Some("0123abcd".into()),
         slide: SLIDE,
         ids: OutputIds::Raw,
         other_pipeline: OtherPipeline::Refuse,
+    }
+}
+
+pub(crate) fn store_options(directory: &Path, commit_rows: usize) -> StoreOptions {
+    StoreOptions {
+        path: directory.join("store.db"),
+        run: run_identity(None),
         commit_rows,
         lock_wait: Duration::from_millis(50),
     }

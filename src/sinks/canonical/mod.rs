@@ -9,6 +9,8 @@
 //! on the disk. Files of an earlier run stay until then; they are removed before the first of the new ones gets its name, so
 //! that DIR never holds files of two runs side by side: a kill in that instant leaves some of the five missing. An aborted run
 //! removes what it wrote; what a killed one left is removed by the next run. A lock on DIR keeps a second run out.
+//!
+//! They are for logs that have an end: nothing is durable before, and a call that fails is not to be made again.
 
 mod directory;
 mod error;
@@ -34,6 +36,13 @@ const SORT_BYTES: usize = 32 << 20;
 
 /// The canonical files of one run, being written.
 pub struct CanonicalFiles {
+    /// `None` after an error: a line may be there in part.
+    files: Option<Files>,
+    /// That of the end, once everything is whole.
+    durable: Time,
+}
+
+struct Files {
     popular: LineFile,
     recent: LineFile,
     recommendations: LineFile,
@@ -62,7 +71,7 @@ impl CanonicalFiles {
         sort_bytes: usize,
     ) -> Result<CanonicalFiles, CanonicalError> {
         let directory = PartialDirectory::create(directory)?;
-        Ok(CanonicalFiles {
+        let files = Files {
             popular: directory.file("popular.jsonl")?,
             recent: directory.file("recent.jsonl")?,
             recommendations: directory.file("recommendations.jsonl")?,
@@ -70,9 +79,12 @@ impl CanonicalFiles {
             rejected: LineSorter::new(directory.path(), "rejected", sort_bytes),
             behaviors: behaviors.iter().map(|name| serde_json::Value::from(&**name).to_string().into_bytes()).collect(),
             directory,
-        })
+        };
+        Ok(CanonicalFiles { files: Some(files), durable: 0 })
     }
+}
 
+impl Files {
     fn write_rows(&mut self, batch: &Batch) -> Result<(), CanonicalError> {
         for list in &batch.popular {
             push_popular(self.popular.line()?, list);
@@ -90,7 +102,7 @@ impl CanonicalFiles {
     }
 
     fn finish_files(self) -> Result<(), CanonicalError> {
-        let CanonicalFiles { popular, recent, recommendations, late, rejected, behaviors: _, directory } = self;
+        let Files { popular, recent, recommendations, late, rejected, behaviors: _, directory } = self;
         for file in [popular, recent, recommendations] {
             file.finish()?;
         }
@@ -105,12 +117,31 @@ impl CanonicalFiles {
 }
 
 impl Sink for CanonicalFiles {
-    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        Ok(self.write_rows(batch)?)
+    fn name(&self) -> &'static str {
+        "canonical"
     }
 
-    fn finish(self: Box<Self>, _: &End) -> Result<(), SinkError> {
-        Ok(self.finish_files()?)
+    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let files = self.files.as_mut().ok_or(SinkError::Stopped)?;
+        if let Err(error) = files.write_rows(batch) {
+            self.files = None;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn durable(&self) -> Time {
+        self.durable
+    }
+
+    fn finish(&mut self, end: &End) -> Result<(), SinkError> {
+        self.files.take().ok_or(SinkError::Stopped)?.finish_files()?;
+        self.durable = end.frontier;
+        Ok(())
     }
 }
 

@@ -50,7 +50,7 @@ const END: End = End { frontier: Time::MAX, popular: None };
 fn write(directory: &Path, sort_bytes: usize) {
     let mut files = CanonicalFiles::with_sort_bytes(directory, &behaviors(), sort_bytes).unwrap();
     files.write(&batch()).unwrap();
-    Box::new(files).finish(&END).unwrap();
+    files.finish(&END).unwrap();
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn an_abort_leaves_the_files_of_the_run_before() {
 fn files_of_a_run_before_are_replaced_also_by_empty_ones() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), 1);
-    let files = CanonicalFiles::create(directory.path(), &behaviors()).unwrap();
-    Box::new(files).finish(&END).unwrap();
+    let mut files = CanonicalFiles::create(directory.path(), &behaviors()).unwrap();
+    files.finish(&END).unwrap();
     for name in FILE_NAMES {
         assert_eq!(fs::metadata(directory.path().join(name)).unwrap().len(), 0, "{name}");
     }
@@ -138,8 +138,8 @@ fn what_is_no_directory_is_refused_in_one_line() {
 fn a_result_file_that_cannot_be_replaced_is_named() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("popular.jsonl")).unwrap();
-    let files = CanonicalFiles::create(directory.path(), &behaviors()).unwrap();
-    let error = Box::new(files).finish(&END).unwrap_err();
+    let mut files = CanonicalFiles::create(directory.path(), &behaviors()).unwrap();
+    let error = files.finish(&END).unwrap_err();
     let path = directory.path().join("popular.jsonl");
     assert_eq!(error.to_string(), format!("cannot replace {}: a directory of that name is in the way", path.display()));
     assert!(!error.is_retryable());

@@ -68,6 +68,19 @@ pub enum StoreError {
     /// Another run has opened, purged or replaced the store since.
     #[error("stopped writing the store {}: another run has taken it over", .0.display())]
     TakenOver(PathBuf),
+    /// A live run of a later start holds the store.
+    #[error(
+        "stopped writing the store {}: a later start of the pipeline has taken it over (epoch {theirs}; this one's is {ours})",
+        .path.display()
+    )]
+    Fenced {
+        /// The store.
+        path: PathBuf,
+        /// Its epoch.
+        theirs: u64,
+        /// This run's.
+        ours: u64,
+    },
     /// The run ended at a frontier that an unfinished run before it had passed.
     #[error(
         "the store {} stays unfinished: an earlier run had got further than this one; run without --until or to a later \

@@ -18,7 +18,9 @@
 //!   anything. A finished store of a whole log takes no rows and isn't touched.
 //! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`].
 //! - *Fencing.* Opening writes a fresh token to `meta`; every transaction checks it, so that a run whose store was opened,
-//!   purged or replaced by another one stops ([`StoreError::TakenOver`]).
+//!   purged or replaced by another one stops ([`StoreError::TakenOver`]). A live run also keeps its epoch there: one of an
+//!   older epoch is refused ([`StoreError::Fenced`]), whoever comes first.
+//! - *Live runs* commit every batch and wait for the disk, and have indexes from the start, since they have no end.
 
 mod error;
 mod newest;
@@ -28,7 +30,9 @@ mod schema;
 
 pub use error::StoreError;
 
-use super::ids::OutputIds;
+pub use super::identity::{OtherPipeline, Pipeline};
+
+use super::identity::RunIdentity;
 use super::{Batch, End, Sink, SinkError};
 use dataflows::event::Time;
 use dataflows::rows::PopularList;
@@ -38,48 +42,15 @@ use schema::Generation;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a store remembers of the pipeline that fills it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pipeline {
-    /// Equal for two pipelines if and only if all their results are equal. Opaque here.
-    pub fingerprint: String,
-    /// What the fingerprint was made of, for people: shown when two of them differ.
-    pub parts: serde_json::Map<String, serde_json::Value>,
-}
-
-/// What to do with a store that holds the results of another pipeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OtherPipeline {
-    /// Refuse ([`StoreError::OtherPipeline`]).
-    #[default]
-    Refuse,
-    /// Build a new generation of tables beside the old one, in the same file; at the end it takes the old one's place in one
-    /// transaction. Until then readers see the old one, undisturbed. If this run is killed, the next one goes on with it.
-    NewGeneration,
-    /// Delete all rows first, in one transaction, also those of the same pipeline.
-    Purge,
-}
-
 /// How to open a store, and what its rows need to know.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The file.
     pub path: PathBuf,
     /// Whose results it will hold.
-    pub pipeline: Pipeline,
-    /// The log's 63-bit id.
-    pub log: u64,
-    /// The behaviours' names, by index.
-    pub behaviors: Vec<String>,
-    /// The model's content hash, if there is a model.
-    pub model: Option<String>,
-    /// `popular.slide`, ms.
-    pub slide: Time,
-    /// `output.ids`.
-    pub ids: OutputIds,
-    /// What if it holds those of another.
-    pub other_pipeline: OtherPipeline,
-    /// How many rows a transaction should have: fewer are seen sooner, more are written faster. A batch is never divided.
+    pub run: RunIdentity,
+    /// How many rows a transaction should have: fewer are seen sooner, more are written faster. A batch is never divided, and a
+    /// live run commits each one: it makes a call that failed again, and not those before it.
     pub commit_rows: usize,
     /// How long to wait for another process that is writing.
     pub lock_wait: Duration,
@@ -103,8 +74,11 @@ pub struct EmbeddedStore {
     /// Our token in `meta`.
     writer: String,
     /// The frontier when the store was opened: rows with T or E below it are there.
+    opened_at: Time,
+    /// The frontier of the last commit.
     durable: Time,
     was_finished: bool,
+    epoch: Option<u64>,
     slide: Time,
     commit_rows: usize,
     /// The last batch's.
@@ -129,10 +103,12 @@ impl EmbeddedStore {
             generation: opened.generation,
             number: opened.number,
             writer: opened.writer,
+            opened_at: opened.frontier.unwrap_or(0),
             durable: opened.frontier.unwrap_or(0),
             was_finished: opened.finished,
-            slide: options.slide,
-            commit_rows: options.commit_rows,
+            epoch: options.run.epoch,
+            slide: options.run.slide,
+            commit_rows: if options.run.epoch.is_some() { 1 } else { options.commit_rows },
             frontier: 0,
             popular: None,
             open_rows: None,
@@ -141,7 +117,7 @@ impl EmbeddedStore {
 
     /// Whether the whole log's results are there already.
     fn is_whole(&self) -> bool {
-        self.was_finished && self.durable == Time::MAX
+        self.was_finished && self.opened_at == Time::MAX
     }
 
     fn error(&self) -> impl Fn(rusqlite::Error) -> StoreError {
@@ -155,7 +131,7 @@ impl EmbeddedStore {
         if self.open_rows.is_none() {
             self.begin()?;
         }
-        let written = self.rows.write(&self.connection, batch, self.durable).map_err(self.error())?;
+        let written = self.rows.write(&self.connection, batch, self.opened_at).map_err(self.error())?;
         self.frontier = batch.frontier;
         if let Some(list) = batch.popular.last() {
             self.popular = Some(list.clone());
@@ -167,6 +143,7 @@ impl EmbeddedStore {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.error())?;
+        open::check_epoch(&self.connection, self.generation, self.epoch, &self.path)?;
         let writer = self.generation.meta(&self.connection, "writer").map_err(self.error())?;
         if writer.as_deref() != Some(&self.writer) {
             return Err(StoreError::TakenOver(self.path.clone()));
@@ -180,16 +157,41 @@ impl EmbeddedStore {
             return Ok(());
         }
         self.rows.write_newest(&self.connection).map_err(self.error())?;
-        if self.frontier > self.durable {
+        if self.frontier > self.opened_at {
             let newest = self.popular.as_ref().filter(|list| is_newest(list, self.slide, self.frontier));
             self.rows.write_popular_latest(&self.connection, newest).map_err(self.error())?;
             open::set_frontier(&self.connection, self.generation, self.frontier).map_err(self.error())?;
         }
-        self.connection.execute_batch("COMMIT").map_err(self.error())
+        self.connection.execute_batch("COMMIT").map_err(self.error())?;
+        self.durable = self.durable.max(self.frontier);
+        Ok(())
+    }
+
+    /// After an error: as if the transaction had not begun, so that the call can be made again.
+    fn roll_back(&mut self) {
+        self.open_rows = None;
+        self.rows.forget_newest();
+        // SQLite has rolled back by itself after some errors, and says so.
+        let _ = self.connection.execute_batch("ROLLBACK");
+    }
+
+    /// Puts the generation that is being built in the place of the old one, before any end.
+    fn promote_store(&mut self) -> Result<(), StoreError> {
+        self.commit()?;
+        if self.generation == Generation::Current {
+            return Ok(());
+        }
+        self.begin()?;
+        schema::replace_current(&self.connection).map_err(self.error())?;
+        self.connection.execute_batch("COMMIT").map_err(self.error())?;
+        self.open_rows = None;
+        self.generation = Generation::Current;
+        self.rows.set_generation(Generation::Current);
+        Ok(())
     }
 
     /// A run that ended before an earlier, finished one changes nothing but the records that it may add.
-    fn finish_store(mut self, end: &End) -> Result<(), StoreError> {
+    fn finish_store(&mut self, end: &End) -> Result<(), StoreError> {
         if self.is_whole() {
             return Ok(());
         }
@@ -197,7 +199,7 @@ impl EmbeddedStore {
         open::prepare_finish(&self.connection).map_err(self.error())?;
         self.begin()?;
         self.generation.create_indexes(&self.connection, self.number).map_err(self.error())?;
-        if end.frontier >= self.durable {
+        if end.frontier >= self.opened_at {
             self.rows.write_popular_latest(&self.connection, end.popular.as_ref()).map_err(self.error())?;
             open::set_frontier(&self.connection, self.generation, end.frontier).map_err(self.error())?;
         } else if !self.was_finished {
@@ -208,6 +210,8 @@ impl EmbeddedStore {
             schema::replace_current(&self.connection).map_err(self.error())?;
         }
         self.connection.execute_batch("COMMIT").map_err(self.error())?;
+        self.open_rows = None;
+        self.durable = end.frontier.max(self.opened_at);
         open::checkpoint(&self.connection).map_err(self.error())
     }
 }
@@ -219,12 +223,28 @@ fn is_newest(list: &PopularList, slide: Time, frontier: Time) -> bool {
 }
 
 impl Sink for EmbeddedStore {
-    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        Ok(self.write_batch(batch)?)
+    fn name(&self) -> &'static str {
+        "embedded"
     }
 
-    fn finish(self: Box<Self>, end: &End) -> Result<(), SinkError> {
-        Ok(self.finish_store(end)?)
+    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        Ok(self.write_batch(batch).inspect_err(|_| self.roll_back())?)
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(self.commit().inspect_err(|_| self.roll_back())?)
+    }
+
+    fn durable(&self) -> Time {
+        self.durable
+    }
+
+    fn promote(&mut self) -> Result<(), SinkError> {
+        Ok(self.promote_store().inspect_err(|_| self.roll_back())?)
+    }
+
+    fn finish(&mut self, end: &End) -> Result<(), SinkError> {
+        Ok(self.finish_store(end).inspect_err(|_| self.roll_back())?)
     }
 }
 

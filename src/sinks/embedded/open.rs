@@ -70,12 +70,15 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
     connection.execute_batch("BEGIN IMMEDIATE").map_err(error)?;
     let current = read(&connection, Generation::Current, &options.path)?;
     let next = read(&connection, Generation::Next, &options.path)?;
-    let plan = plan(current.as_ref(), next.as_ref(), &options.pipeline, options.other_pipeline);
+    for generation in [Generation::Current, Generation::Next] {
+        check_epoch(&connection, generation, options.run.epoch, &options.path)?;
+    }
+    let plan = plan(current.as_ref(), next.as_ref(), &options.run.pipeline, options.run.other_pipeline);
     let number = current.as_ref().map_or(0, |found| found.number) + 1;
     let prepared = match plan {
         Plan::Refuse => {
             let theirs = current.as_ref().map(|found| &found.pipeline);
-            let difference = theirs.map_or(String::new(), |theirs| difference(theirs, &options.pipeline));
+            let difference = theirs.map_or(String::new(), |theirs| options.run.pipeline.difference(theirs));
             return Err(StoreError::OtherPipeline { path: options.path.clone(), difference });
         }
         Plan::Create => make(&connection, Generation::Current, number, options).map_err(error)?,
@@ -100,6 +103,14 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
         writer = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         generation.set_meta(&connection, "writer", &writer).map_err(error)?;
         generation.set_meta(&connection, "status", "unfinished").map_err(error)?;
+    }
+    if let Some(epoch) = options.run.epoch {
+        // Also in the generation that is to be replaced: its writer is of an older epoch.
+        if Generation::Current.meta(&connection, "fingerprint").map_err(error)?.is_some() {
+            Generation::Current.set_meta(&connection, "epoch", &epoch.to_string()).map_err(error)?;
+        }
+        generation.set_meta(&connection, "epoch", &epoch.to_string()).map_err(error)?;
+        generation.create_indexes(&connection, found.number).map_err(error)?;
     }
     connection.execute_batch("COMMIT").map_err(error)?;
     Ok(Opened {
@@ -130,8 +141,10 @@ fn connect(options: &StoreOptions) -> Result<Connection, StoreError> {
     if connection.is_readonly("main").map_err(error)? {
         return Err(StoreError::ReadOnly(options.path.clone()));
     }
+    // A replay can be run again; what a live run calls durable must outlast the machine.
+    let synchronous = if options.run.epoch.is_some() { "FULL" } else { "NORMAL" };
     let setup = format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
          PRAGMA cache_size = -{CACHE_KIB};"
     );
     connection.execute_batch(&setup).map_err(error)?;
@@ -199,37 +212,31 @@ fn make(
 ) -> rusqlite::Result<(Generation, Found)> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     generation.create(connection)?;
-    let pipeline = &options.pipeline;
+    let pipeline = &options.run.pipeline;
     let set = |key, value: &str| generation.set_meta(connection, key, value);
     set("schema_version", &SCHEMA_VERSION.to_string())?;
     set("generation", &number.to_string())?;
     set("fingerprint", &pipeline.fingerprint)?;
     set("pipeline", &Value::Object(pipeline.parts.clone()).to_string())?;
-    set("log", &options.log.to_string())?;
+    set("log", &options.run.log.to_string())?;
     let pipeline = pipeline.clone();
     let found = Found { schema_version: SCHEMA_VERSION, number, pipeline, frontier: None, finished: false };
     Ok((generation, found))
 }
 
-/// In what two pipelines differ, for people.
-fn difference(theirs: &Pipeline, ours: &Pipeline) -> String {
-    const SHOWN: usize = 3;
-    let mut keys: Vec<&String> = theirs.parts.keys().chain(ours.parts.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    keys.retain(|&key| theirs.parts.get(key) != ours.parts.get(key));
-    let show = |part: Option<&Value>| part.map_or("unset".to_owned(), Value::to_string);
-    let mut shown: Vec<String> = keys
-        .iter()
-        .take(SHOWN)
-        .map(|&key| format!("{key} is {} there and {} here", show(theirs.parts.get(key)), show(ours.parts.get(key))))
-        .collect();
-    match keys.len() {
-        0 => return format!("its fingerprint is {}, this one's {}", theirs.fingerprint, ours.fingerprint),
-        n if n > SHOWN => shown.push(format!("{} more differences", n - SHOWN)),
-        _ => {}
+/// Refuses a writer of an older epoch than the store's.
+pub(super) fn check_epoch(
+    connection: &Connection,
+    generation: Generation,
+    epoch: Option<u64>,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let Some(ours) = epoch else { return Ok(()) };
+    let stored = generation.meta(connection, "epoch").map_err(|source| StoreError::new(path, source))?;
+    match stored.and_then(|text| text.parse().ok()) {
+        Some(theirs) if theirs > ours => Err(StoreError::Fenced { path: path.to_owned(), theirs, ours }),
+        _ => Ok(()),
     }
-    shown.join("; ")
 }
 
 pub(super) fn set_frontier(connection: &Connection, generation: Generation, frontier: Time) -> rusqlite::Result<()> {

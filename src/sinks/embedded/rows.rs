@@ -33,10 +33,10 @@ impl RowWriter {
     pub(super) fn new(generation: Generation, options: &StoreOptions) -> RowWriter {
         RowWriter {
             statements: Statements::new(generation),
-            log: options.log,
-            behaviors: options.behaviors.clone(),
-            model: options.model.clone(),
-            ids: options.ids,
+            log: options.run.log,
+            behaviors: options.run.behaviors.clone(),
+            model: options.run.model.clone(),
+            ids: options.run.ids,
             recent: Newest::new(),
             recommendations: Newest::new(),
         }
@@ -66,6 +66,16 @@ impl RowWriter {
         self.recommendations.drain(|user, time, scalars, items| {
             execute(&mut statement, recommendation(user, time, scalars, items, model))
         })
+    }
+
+    /// Forgets what [`RowWriter::write_newest`] would write.
+    pub(super) fn forget_newest(&mut self) {
+        (self.recent, self.recommendations) = (Newest::new(), Newest::new());
+    }
+
+    /// From here on, writes to that generation's tables.
+    pub(super) fn set_generation(&mut self, generation: Generation) {
+        self.statements = Statements::new(generation);
     }
 
     /// Replaces the newest list.

@@ -4,15 +4,22 @@ use dataflows::rows::SequenceKey;
 use std::path::Path;
 
 fn open(directory: &Path) -> EmbeddedStore {
+    open_as(directory, None)
+}
+
+fn open_as(directory: &Path, epoch: Option<u64>) -> EmbeddedStore {
     EmbeddedStore::open(StoreOptions {
         path: directory.join("store.db"),
-        pipeline: Pipeline { fingerprint: "one".into(), parts: serde_json::Map::new() },
-        log: 1,
-        behaviors: vec!["pv".into()],
-        model: None,
-        slide: 20,
-        ids: OutputIds::Raw,
-        other_pipeline: OtherPipeline::Refuse,
+        run: RunIdentity {
+            pipeline: Pipeline { fingerprint: "one".into(), parts: serde_json::Map::new() },
+            epoch,
+            log: 1,
+            behaviors: vec!["pv".into()],
+            model: None,
+            slide: 20,
+            ids: Default::default(),
+            other_pipeline: OtherPipeline::Refuse,
+        },
         commit_rows: 1,
         lock_wait: StoreOptions::LOCK_WAIT,
     })
@@ -61,4 +68,25 @@ fn a_read_only_store_is_named() {
     let error = store.write(&large_batch()).unwrap_err();
     assert!(matches!(error, SinkError::Store(StoreError::ReadOnly(_))), "{error}");
     assert!(!error.is_retryable());
+}
+
+#[test]
+fn a_live_run_goes_on_once_there_is_room_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_as(directory.path(), Some(1));
+    let mut small = Batch { frontier: 20, ..Batch::default() };
+    small.recent.push(SequenceKey { time: 10, user: UserId(1 << 40) }, &[ItemId(1)]);
+    store.write(&small).unwrap();
+    assert_eq!(store.durable(), 20);
+    let pages: u32 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    store.connection.pragma_update(None, "max_page_count", pages + 10).unwrap();
+    for _ in 0..2 {
+        assert!(store.write(&large_batch()).unwrap_err().is_retryable());
+        assert_eq!(store.durable(), 20);
+    }
+    store.connection.pragma_update(None, "max_page_count", 1 << 20).unwrap();
+    store.write(&large_batch()).unwrap();
+    assert_eq!(store.durable(), 100);
+    let rows: u32 = store.connection.query_row("SELECT count(*) FROM recent", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 10_001);
 }
