@@ -11,6 +11,7 @@ pub mod model;
 pub mod pipeline;
 pub mod progress;
 pub mod replay;
+pub mod secret;
 pub mod sinks;
 pub mod sources;
 pub mod telemetry;

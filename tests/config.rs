@@ -100,7 +100,7 @@ fn every_key_is_commented_and_documented() {
         }
         before = line;
     }
-    assert_eq!(keys, 31);
+    assert_eq!(keys, 44);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn wrong_values_name_key_value_and_what_is_allowed() {
             "model.algorithm = \"dqn\": expected \"reinforce\" or \"ddpg\" or \"bcq\"".into(),
         ),
         ("model.seed = -1", "model.seed = -1: expected \"none\" or a whole number from 0 to 2^63-1".into()),
-        ("source.format = \"json\"", "source.format = \"json\": expected \"csv\"".into()),
+        ("source.format = \"xml\"", "source.format = \"xml\": expected \"csv\" or \"json\"".into()),
         ("source.header = \"yes\"", "source.header = \"yes\": expected \"auto\", true or false".into()),
         ("source.time_unit = \"us\"", "source.time_unit = \"us\": expected \"s\" or \"ms\"".into()),
         (
@@ -279,6 +279,12 @@ fn wrong_values_name_key_value_and_what_is_allowed() {
                 .into(),
         ),
         ("output.consumed_max = 0", "output.consumed_max = 0: expected a whole number from 1 to 1000000".into()),
+        (
+            "mysql.url = \"postgres://db\"",
+            "mysql.url = \"postgres://db\": expected \"none\", \"file:PATH\", or an address such as \
+             \"mysql://user:password@host:3306/database\""
+                .into(),
+        ),
     ] {
         let (_dir, layers) = file(content);
         assert_eq!(refused(&layers), format!("shop.toml:1: {expected}"));
@@ -372,11 +378,26 @@ fn what_is_shown_is_a_configuration_again() {
 }
 
 #[test]
+fn secrets_do_not_show() {
+    let layers = sets(&[
+        ("mongodb.uri", "mongodb://shop:hunter2@db/?authSource=hunter2"),
+        ("mysql.url", "mysql://shop:hunter2@db:3306/shop"),
+        ("redis.url", "rediss://:hunter2@cache/1"),
+        ("kafka.properties", "{ \"sasl.username\" = \"shop\", \"sasl.password\" = \"hunter2\" }"),
+    ]);
+    let loaded = Config::load(&layers).unwrap();
+    assert_eq!(loaded.config.kafka.properties["sasl.password"].reveal().unwrap(), "hunter2");
+    let shown = format!("{}{loaded:?}{}", loaded.to_toml(), serde_json::to_string(&loaded.config).unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(loaded.to_toml().contains("url = \"mysql://shop:***@db:3306/shop\"  # --set\n"), "{shown}");
+}
+
+#[test]
 fn the_fingerprint_tells_results_apart_and_nothing_else() {
     let fingerprint = |pairs: &[(&str, &str)]| loaded(&sets(pairs)).fingerprint(10);
     let default = fingerprint(&[]);
     assert_eq!(default.len(), 64);
-    let same: [&[(&str, &str)]; 8] = [
+    let same: [&[(&str, &str)]; 11] = [
         &[("time.lateness", "10000ms")],
         &[("popular.weights", "1,1,1,1")],
         &[("time.idle", "1s")],
@@ -385,6 +406,9 @@ fn the_fingerprint_tells_results_apart_and_nothing_else() {
         &[("model.dir", "elsewhere")],
         &[("output.redis_prefix", "")],
         &[("source.columns", "events")],
+        &[("kafka.topic", "other")],
+        &[("state.dir", "elsewhere")],
+        &[("mysql.url", "mysql://root@localhost/other")],
     ];
     for pairs in same {
         assert_eq!(fingerprint(pairs), default, "{pairs:?}");
@@ -441,7 +465,7 @@ fn a_models_history_sets_the_length_and_must_agree_with_it() {
 proptest! {
     /// Whatever stands in a file or a variable, loading ends with a configuration or with errors of one line each.
     #[test]
-    fn nothing_makes_it_panic(content in "(\\[time\\]\n)?\\PC{0,40}(\n\\PC{0,40}){0,3}", value in "\\PC{0,20}", key in 0usize..31) {
+    fn nothing_makes_it_panic(content in "(\\[time\\]\n)?\\PC{0,40}(\n\\PC{0,40}){0,3}", value in "\\PC{0,20}", key in 0usize..44) {
         let keys: Vec<String> = keys();
         let (_dir, mut layers) = file(&content);
         layers.sets = vec![(keys[key].clone(), value)];

@@ -4,7 +4,7 @@ use super::cluster::ClusterArgs;
 use super::configuration::ConfigArgs;
 use super::failure::usage;
 use super::{Terminal, outcome, parse, signals};
-use crate::config::{ConfigError, ConfigErrors, Duration, Ids, Loaded};
+use crate::config::{ConfigError, ConfigErrors, Duration, Format, Ids, Loaded};
 use crate::replay::{self, Dataflows, OtherPipeline, ReplayPlan};
 use anyhow::Result;
 use clap::Args;
@@ -85,6 +85,10 @@ fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
     }
     let other_pipeline = results.other_pipeline()?;
     let loaded = config.load()?;
+    if loaded.config.source.format == Format::Json {
+        let message = "source.format = \"json\" is for messages of Kafka; a replay reads files of \"csv\"";
+        return Err(ConfigErrors::from(ConfigError::Inconsistent(message.into())).into());
+    }
     if let Some(until) = until {
         is_frontier(until, loaded.config.time.tick)?;
     }

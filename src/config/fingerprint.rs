@@ -21,7 +21,9 @@ impl Config {
     /// Taken apart field by field, so that a new key does not compile before it is decided whether it belongs here.
     /// `serde_json` sorts keys.
     fn canonical(&self, recent_length: usize) -> serde_json::Value {
-        let Config { time, popular, recent, recommend, model, source, behaviors, output } = self;
+        let Config { time, popular, recent, recommend, model, source, behaviors, output, .. } = self;
+        // The other sections say where a live run finds its input and puts its output, which changes no byte of it.
+        let Config { state: _, kafka: _, stores: _, serve: _, .. } = self;
         let TimeSection { lateness, late, tick, idle: _ } = time;
         let PopularSection { window, slide, top, weights } = popular;
         let RecentSection { length: _, arrange: _ } = recent;

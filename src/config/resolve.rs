@@ -5,13 +5,15 @@ use super::duration::Duration;
 use super::error::ConfigError;
 use super::given::Given;
 use super::sections::{
-    BehaviorSection, Config, ModelSection, OutputSection, PopularSection, RecentSection, RecommendSection,
-    SourceSection, TimeSection,
+    BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection, RecommendSection,
+    ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
 };
 use super::settings::Settings;
 use super::time_format::{TimeFormat, time_zone};
 use super::words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit, Word};
+use crate::secret::Secret;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -45,6 +47,10 @@ impl Reader<'_> {
             source: self.source(),
             behaviors: self.behaviors(),
             output: self.output(),
+            state: self.state(),
+            kafka: self.kafka(),
+            stores: self.stores(),
+            serve: self.serve(),
         }
     }
 
@@ -146,6 +152,58 @@ impl Reader<'_> {
         }
     }
 
+    fn state(&mut self) -> StateSection {
+        StateSection {
+            dir: self.get("state.dir", "the path of a directory", path),
+            snapshot_interval: self.get("state.snapshot_interval", DURATION_POSITIVE, duration_positive),
+        }
+    }
+
+    fn kafka(&mut self) -> KafkaSection {
+        const BROKERS: &str = "host:port, several divided by commas";
+        const TOPIC: &str = "the name of a topic: 1 to 249 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"";
+        const PROPERTIES: &str = "a table of librdkafka's properties, such as { \"security.protocol\" = \"ssl\" }";
+        KafkaSection {
+            brokers: self.get("kafka.brokers", BROKERS, filled),
+            topic: self.get("kafka.topic", TOPIC, |given| given.string().filter(|name| is_topic(name))),
+            group: self.get("kafka.group", "the name of a consumer group", filled),
+            properties: self.get("kafka.properties", PROPERTIES, properties),
+        }
+    }
+
+    fn stores(&mut self) -> StoreSections {
+        const MONGODB: &str = "\"none\", \"file:PATH\", or an address such as \"mongodb://user:password@host:27017\"";
+        const MYSQL: &str = "\"none\", \"file:PATH\", or an address such as \"mysql://user:password@host:3306/database\"";
+        const REDIS: &str = "\"none\", \"file:PATH\", or an address such as \"redis://:password@host:6379/0\"";
+        StoreSections {
+            embedded: self
+                .get("embedded.path", "\"none\" or the path of a file", |given| word_or("none", given, path)),
+            mongodb_uri: self.address("mongodb.uri", MONGODB, &["mongodb://", "mongodb+srv://"]),
+            mongodb_database: self.get("mongodb.database", "the name of a database", filled),
+            mysql_url: self.address("mysql.url", MYSQL, &["mysql://"]),
+            redis_url: self.address("redis.url", REDIS, &["redis://", "rediss://", "unix://", "redis+unix://"]),
+            redis_legacy_keys: self.get("redis.legacy_keys", TRUTH, Given::boolean),
+        }
+    }
+
+    fn address(&mut self, key: &str, expected: &str, schemes: &[&str]) -> Option<Secret> {
+        self.get(key, expected, |given| {
+            word_or("none", given, |given| {
+                let text = given.string()?;
+                let fits = text.starts_with("file:") || schemes.iter().any(|scheme| text.starts_with(scheme));
+                fits.then(|| Secret::new(text))
+            })
+        })
+    }
+
+    fn serve(&mut self) -> ServeSection {
+        ServeSection {
+            listen: self.get("serve.listen", "\"none\" or host:port", |given| {
+                word_or("none", given, |given| given.string().filter(|text| text.contains(':')))
+            }),
+        }
+    }
+
     /// Reads one key. Its setting then holds the value as the program understood it.
     ///
     /// # Panics
@@ -221,4 +279,27 @@ fn behavior_names(given: &Given) -> Option<Vec<String>> {
     let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
     let right = (1..=BEHAVIORS_MAX).contains(&names.len()) && distinct.len() == names.len() && names.iter().all(fits);
     right.then_some(names)
+}
+
+fn filled(given: &Given) -> Option<String> {
+    given.string().filter(|text| !text.trim().is_empty())
+}
+
+fn path(given: &Given) -> Option<PathBuf> {
+    filled(given).map(PathBuf::from)
+}
+
+/// As Kafka has it.
+fn is_topic(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(fits)
+}
+
+fn properties(given: &Given) -> Option<BTreeMap<String, Secret>> {
+    let text = |value: &toml::Value| match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => Some(value.to_string()),
+        _ => None,
+    };
+    given.table()?.iter().map(|(name, value)| Some((name.clone(), Secret::new(text(value)?)))).collect()
 }

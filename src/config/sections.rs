@@ -3,8 +3,10 @@
 use super::columns::{Columns, Header};
 use super::duration::Duration;
 use super::time_format::TimeFormat;
+use crate::secret::Secret;
 use super::words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Everything that the configuration says.
@@ -26,6 +28,14 @@ pub struct Config {
     pub behaviors: BehaviorSection,
     /// The shape of outputs.
     pub output: OutputSection,
+    /// Where a live run keeps what it needs to go on.
+    pub state: StateSection,
+    /// Where live events come from.
+    pub kafka: KafkaSection,
+    /// Where live results go.
+    pub stores: StoreSections,
+    /// What a live run tells over HTTP.
+    pub serve: ServeSection,
 }
 
 /// Section 2 of the contract.
@@ -128,4 +138,50 @@ pub struct OutputSection {
     pub consumed_max: usize,
     /// What Redis keys begin with.
     pub redis_prefix: String,
+}
+
+/// Section 5 of the contract, the consistency contract.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StateSection {
+    /// The directory of the journal and the snapshots.
+    pub dir: PathBuf,
+    /// The least time between two snapshots, not zero.
+    pub snapshot_interval: Duration,
+}
+
+/// The topic of a live run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KafkaSection {
+    /// `host:port`, several divided by commas.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// The group under which progress is shown.
+    pub group: String,
+    /// Further properties of librdkafka.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// The sections `embedded`, `mongodb`, `mysql` and `redis`: the stores of a live run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoreSections {
+    /// The embedded store's file.
+    pub embedded: Option<PathBuf>,
+    /// MongoDB's address.
+    pub mongodb_uri: Option<Secret>,
+    /// MongoDB's database.
+    pub mongodb_database: String,
+    /// The address of MySQL or MariaDB, with the database.
+    pub mysql_url: Option<Secret>,
+    /// The address of Redis.
+    pub redis_url: Option<Secret>,
+    /// Whether Redis also gets the keys `1`, `2`, … of the old deployment.
+    pub redis_legacy_keys: bool,
+}
+
+/// Section 7 of the contract, as far as a live run has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServeSection {
+    /// `host:port`.
+    pub listen: Option<String>,
 }

@@ -91,6 +91,8 @@ words! {
     Format {
         /// A line of fields.
         Csv = "csv",
+        /// A JSON object; for messages of Kafka.
+        Json = "json",
     }
 }
 
