@@ -26,6 +26,8 @@ pub mod files;
 pub mod format;
 pub mod identity;
 mod inputs;
+pub mod json;
+pub mod message;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -36,4 +38,5 @@ pub use csv::parse;
 pub use error::{FormatError, SourceError};
 pub use files::{FileLog, Options, Partition, Reading};
 pub use format::{Delimiter, Dialect, Format, TimeUnit};
+pub use message::MessageFormat;
 pub use stream::Stream;
