@@ -23,10 +23,13 @@ pub mod diagnose;
 mod digits;
 pub mod error;
 pub mod files;
+pub mod follow;
 pub mod format;
 pub mod identity;
 mod inputs;
 pub mod json;
+pub mod kafka;
+pub mod live;
 pub mod message;
 pub mod stream;
 #[cfg(test)]
