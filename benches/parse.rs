@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use eddyline::sources::files::CHUNK_BYTES;
-use eddyline::sources::{Columns, Dialect, FileLog, Format, Options, ParsedChunk, Reading, parse};
+use eddyline::sources::{Columns, Dialect, FileLog, Format, MessageFormat, Options, ParsedChunk, Reading, parse};
 
 const ROUNDS: usize = 5;
 
@@ -19,6 +19,10 @@ fn main() {
     let crlf = generate(rows / 10, ",", "\r\n", "");
     let tianchi = generate(rows / 10, ",", "\n", ",1,3,2,4711,815,99");
     let blanks = generate(rows / 10, ", ", "\n", "");
+    let objects = to_objects(&events[..events.len() / 10], "");
+    let nested = to_objects(&events[..events.len() / 10], ",\"context\":{\"page\":[3,\"x\"],\"price\":12.50}");
+    let csv_messages = MessageFormat::csv(&Columns::EVENTS, Dialect::default()).expect("a preset");
+    let json_messages = MessageFormat::json(&Columns::EVENTS, Dialect::default()).expect("a preset");
     let file = tempfile::NamedTempFile::new().expect("a place for temporary files");
     std::fs::write(file.path(), &events).expect("room for the rows");
     let log = FileLog::open(&[file.path().to_owned()], &Options::default()).expect("the file was just written");
@@ -29,6 +33,10 @@ fn main() {
         Bench::new("CRLF", || read_all(&crlf, Columns::EVENTS)),
         Bench::new("tianchi, six further columns", || read_all(&tianchi, Columns::TIANCHI)),
         Bench::new("a blank before each field (careful reader)", || read_all(&blanks, Columns::EVENTS)),
+        Bench::new("messages, CSV", || read_messages(&csv_messages, &events)),
+        Bench::new("messages, JSON", || read_messages(&json_messages, &objects)),
+        Bench::new("messages, JSON with a nested field (careful reader)", || read_messages(&json_messages, &nested)),
+        Bench::new("serde_json into a struct, the same as above but one", || read_with_serde(&objects)),
     ];
     for _ in 0..ROUNDS {
         benches.iter_mut().for_each(Bench::round);
@@ -121,6 +129,47 @@ fn read_file(log: &FileLog) -> u64 {
 fn count(chunk: &mut ParsedChunk) -> u64 {
     assert_eq!(chunk.rejected().len(), 0, "the generated rows are all good");
     black_box(chunk).rows.len() as u64
+}
+
+/// Takes each line for a message; to find them is measured, too.
+fn read_messages(format: &MessageFormat, text: &[u8]) -> u64 {
+    let (mut rows, mut start) = (0, 0);
+    for end in memchr::memchr_iter(b'\n', text) {
+        rows += u64::from(black_box(format.read_at(text, start..end)).is_ok_and(|row| row.is_some()));
+        start = end + 1;
+    }
+    rows
+}
+
+fn read_with_serde(text: &[u8]) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Message<'a> {
+        user: u64,
+        item: u64,
+        behavior: &'a str,
+        time: u64,
+    }
+    let names = ["pv", "cart", "fav", "buy"];
+    let mut rows = 0;
+    for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let Message { user, item, behavior, time } = serde_json::from_slice(line).expect("the generated rows are good");
+        black_box((user, item, names.iter().position(|name| *name == behavior), time * 1000));
+        rows += 1;
+    }
+    rows
+}
+
+/// The rows as JSON objects with `further` members.
+fn to_objects(text: &[u8], further: &str) -> Vec<u8> {
+    use std::io::Write;
+    let mut objects = Vec::new();
+    for line in std::str::from_utf8(text).expect("ASCII").lines() {
+        if let [user, item, behavior, time] = line.split(',').collect::<Vec<_>>()[..] {
+            let fields = format_args!("\"user\":{user},\"item\":{item},\"behavior\":\"{behavior}\",\"time\":{time}");
+            writeln!(objects, "{{{fields}{further}}}").expect("memory takes it");
+        }
+    }
+    objects
 }
 
 fn read_with_csv_crate(text: &[u8]) -> u64 {

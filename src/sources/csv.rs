@@ -81,7 +81,7 @@ pub(super) fn line_at(text: &[u8], at: usize) -> (&[u8], usize) {
 
 #[inline(always)]
 fn parse_lines(format: &Format, fields: &[Field], text: &[u8], start: usize, out: &mut ParsedChunk) {
-    let mut reader = FastReader { format, text, utf8: None };
+    let mut reader = FastReader { format, text, whole: text, utf8: None };
     let mut at = start;
     let mut line = u32::try_from(out.lines).unwrap_or(u32::MAX);
     while at < text.len() {
@@ -152,10 +152,44 @@ pub(super) fn field_of<'a>(format: &Format, record: &'a [u8], role: Role) -> Opt
     Some(format.trim(field))
 }
 
+/// Reads the message that `text` starts with and that is `length` bytes long; its row has line 0. `None` is a message of
+/// blanks, which is skipped.
+///
+/// A message is one record, with or without the end of a line behind it; a line end within it belongs to a field. What
+/// follows it in `text` is LF, and then anything: the fast reader may look at it.
+///
+/// # Errors
+/// The first reason that applies, in the order of [`RejectReason`].
+pub(super) fn read_message(format: &Format, text: &[u8], length: usize) -> Result<Option<Row>, RejectReason> {
+    let message = &text[..length];
+    let mut reader = FastReader { format, text, whole: message, utf8: None };
+    let fields = format.fields();
+    let found = if fields == EVENTS {
+        reader.line(&EVENTS, 0, 0)
+    } else if fields == FLINKRL {
+        reader.line(&FLINKRL, 0, 0)
+    } else {
+        reader.line(fields, 0, 0)
+    };
+    match found {
+        // The line must end where the message does.
+        Some((row, next)) if next == length + 1 || next == length => Ok(Some(row)),
+        _ => read_record(format, without_line_end(message)),
+    }
+}
+
+/// `message` without the one line end that it may have.
+pub(super) fn without_line_end(message: &[u8]) -> &[u8] {
+    let line = message.strip_suffix(b"\n").unwrap_or(message);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 struct FastReader<'a> {
     format: &'a Format,
     text: &'a [u8],
-    /// Whether all of `text` is UTF-8, once a line has made it matter: by bytes that belong to no needed field.
+    /// What must be UTF-8, for a line within it to be read here.
+    whole: &'a [u8],
+    /// Whether it is, once a line has made it matter: by bytes that belong to no needed field.
     utf8: Option<bool>,
 }
 
@@ -217,7 +251,7 @@ impl FastReader<'_> {
 
     #[inline(always)]
     fn all_utf8(&mut self) -> bool {
-        let text = self.text;
-        *self.utf8.get_or_insert_with(|| std::str::from_utf8(text).is_ok())
+        let whole = self.whole;
+        *self.utf8.get_or_insert_with(|| std::str::from_utf8(whole).is_ok())
     }
 }

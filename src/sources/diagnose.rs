@@ -114,7 +114,7 @@ impl fmt::Display for Hint {
                 write!(f, "behaviours like {} are unknown; known are {}", found.join(", "), known.join(", "))
             }
             Hint::TimeUnit(unit) => {
-                let plural = unit_plural(*unit);
+                let plural = unit.plural();
                 write!(f, "times look like {plural} (source.time_unit = \"{}\")", unit.name())
             }
             Hint::TimesTooFine => {
@@ -125,13 +125,6 @@ impl fmt::Display for Hint {
                 "times like {example} are no whole numbers; write seconds or milliseconds since 1970-01-01 UTC (source.time_unit)"
             ),
         }
-    }
-}
-
-fn unit_plural(unit: TimeUnit) -> &'static str {
-    match unit {
-        TimeUnit::Seconds => "seconds",
-        TimeUnit::Milliseconds => "milliseconds",
     }
 }
 
@@ -317,13 +310,13 @@ impl<'a> Sample<'a> {
 }
 
 /// A field in quotation marks, on one line of reasonable length.
-fn shown(field: &[u8]) -> String {
+pub(super) fn shown(field: &[u8]) -> String {
     let text = String::from_utf8_lossy(field);
     let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
-    format!("`{}`", shown.escape_debug())
+    format!("`{}`", shown.escape_debug().to_string().replace("\\\"", "\""))
 }
 
 /// Why the record at `offset` of `input` was rejected, in one line: for `--strict`, and for people who ask.
@@ -350,7 +343,7 @@ pub fn explain(format: &Format, input: &str, offset: u64, reason: RejectReason, 
             format!("{} is none of {}", field(Role::Behavior), format.dialect().behaviors.join(", "))
         }
         RejectReason::Time => {
-            let unit = unit_plural(format.dialect().time_unit);
+            let unit = format.dialect().time_unit.plural();
             format!("{} is no whole number of {unit} from 1970-01-01 to 9999-12-31", field(Role::Time))
         }
         RejectReason::Jump => {
@@ -369,6 +362,6 @@ pub fn unit_warning(earliest: Time, latest: Time, unit: TimeUnit) -> Option<Stri
         SECOND..=CENTURY => return None,
         _ => "more than a century",
     };
-    let (unit, name) = (unit_plural(unit), unit.name());
+    let (unit, name) = (unit.plural(), unit.name());
     Some(format!("the log's times span {span} when read as {unit}; check source.time_unit, which is \"{name}\""))
 }

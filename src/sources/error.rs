@@ -69,6 +69,11 @@ pub enum FormatError {
         /// What about them.
         problem: String,
     },
+    /// Columns by name, for lines that have no header.
+    #[error(
+        "source.columns looks names up in a header, which messages do not have; list the columns in their order instead, such as `user,item,behavior,time`"
+    )]
+    MessagesHaveNoHeader,
     /// `flinkrl` and other columns without a behaviour mean page views.
     #[error(
         "source.columns has no behavior, which makes every event a `pv`, but `pv` is not among the behaviours; add it"

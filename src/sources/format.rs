@@ -33,6 +33,14 @@ impl TimeUnit {
         }
     }
 
+    /// In a sentence.
+    pub fn plural(self) -> &'static str {
+        match self {
+            TimeUnit::Seconds => "seconds",
+            TimeUnit::Milliseconds => "milliseconds",
+        }
+    }
+
     /// As written in `source.time_unit`.
     pub fn name(self) -> &'static str {
         match self {

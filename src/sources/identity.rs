@@ -25,6 +25,22 @@ impl LogId {
         LogId(hasher).finish()
     }
 
+    /// The id of a topic that has an id of its own, which no other topic ever gets.
+    pub(super) fn of_topic(id: &[u8; 16]) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("eddyline log id, topic id");
+        hasher.update(id);
+        LogId(hasher).finish()
+    }
+
+    /// The id of a topic in a cluster that gives topics none.
+    pub(super) fn of_topic_name(cluster: &str, topic: &str) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("eddyline log id, cluster and topic name");
+        hasher.update(&(cluster.len() as u64).to_le_bytes());
+        hasher.update(cluster.as_bytes());
+        hasher.update(topic.as_bytes());
+        LogId(hasher).finish()
+    }
+
     /// Adds a file's text as far as it is in `head`; only the first 64 KiB count.
     pub(super) fn add(&mut self, head: &[u8]) {
         let head = &head[..head.len().min(HEAD_BYTES)];

@@ -4,5 +4,6 @@ mod cutting;
 mod dialect;
 mod hints;
 mod logs;
+mod messages;
 mod reference;
 mod texts;

@@ -29,7 +29,7 @@ pub(super) fn read(format: &Format, text: &[u8]) -> Vec<Line> {
     lines
 }
 
-fn read_line(format: &Format, line: &[u8]) -> Line {
+pub(super) fn read_line(format: &Format, line: &[u8]) -> Line {
     let record = line.strip_suffix(b"\r").unwrap_or(line);
     let delimiter = char::from(format.dialect().delimiter.byte());
     let blank = |character: char| (character == ' ' || character == '\t') && character != delimiter;
