@@ -12,4 +12,5 @@ pub mod popular;
 pub mod recent;
 pub mod recommend;
 pub mod rows;
+pub mod state;
 pub mod time;

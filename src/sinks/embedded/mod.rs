@@ -16,7 +16,8 @@
 //!   in the log.
 //! - *Status.* A store is `unfinished` from the moment it is opened until [`Sink::finish`]: a killed process can't mark
 //!   anything. A finished store of a whole log takes no rows and isn't touched.
-//! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`].
+//! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`]. A new generation is built in tables of its own
+//!   in the same file; at the end it takes the old one's place in one transaction. Until then readers see the old one.
 //! - *Fencing.* Opening writes a fresh token to `meta`; every transaction checks it, so that a run whose store was opened,
 //!   purged or replaced by another one stops ([`StoreError::TakenOver`]).
 
@@ -26,6 +27,7 @@ mod open;
 mod rows;
 mod schema;
 
+pub use super::identity::{OtherPipeline, Pipeline};
 pub use error::StoreError;
 
 use super::ids::OutputIds;
@@ -37,28 +39,6 @@ use rusqlite::Connection;
 use schema::Generation;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// What a store remembers of the pipeline that fills it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pipeline {
-    /// Equal for two pipelines if and only if all their results are equal. Opaque here.
-    pub fingerprint: String,
-    /// What the fingerprint was made of, for people: shown when two of them differ.
-    pub parts: serde_json::Map<String, serde_json::Value>,
-}
-
-/// What to do with a store that holds the results of another pipeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OtherPipeline {
-    /// Refuse ([`StoreError::OtherPipeline`]).
-    #[default]
-    Refuse,
-    /// Build a new generation of tables beside the old one, in the same file; at the end it takes the old one's place in one
-    /// transaction. Until then readers see the old one, undisturbed. If this run is killed, the next one goes on with it.
-    NewGeneration,
-    /// Delete all rows first, in one transaction, also those of the same pipeline.
-    Purge,
-}
 
 /// How to open a store, and what its rows need to know.
 #[derive(Clone, Debug)]

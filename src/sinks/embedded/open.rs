@@ -75,7 +75,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
     let prepared = match plan {
         Plan::Refuse => {
             let theirs = current.as_ref().map(|found| &found.pipeline);
-            let difference = theirs.map_or(String::new(), |theirs| difference(theirs, &options.pipeline));
+            let difference = theirs.map_or(String::new(), |theirs| options.pipeline.difference(theirs));
             return Err(StoreError::OtherPipeline { path: options.path.clone(), difference });
         }
         Plan::Create => make(&connection, Generation::Current, number, options).map_err(error)?,
@@ -209,27 +209,6 @@ fn make(
     let pipeline = pipeline.clone();
     let found = Found { schema_version: SCHEMA_VERSION, number, pipeline, frontier: None, finished: false };
     Ok((generation, found))
-}
-
-/// In what two pipelines differ, for people.
-fn difference(theirs: &Pipeline, ours: &Pipeline) -> String {
-    const SHOWN: usize = 3;
-    let mut keys: Vec<&String> = theirs.parts.keys().chain(ours.parts.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    keys.retain(|&key| theirs.parts.get(key) != ours.parts.get(key));
-    let show = |part: Option<&Value>| part.map_or("unset".to_owned(), Value::to_string);
-    let mut shown: Vec<String> = keys
-        .iter()
-        .take(SHOWN)
-        .map(|&key| format!("{key} is {} there and {} here", show(theirs.parts.get(key)), show(ours.parts.get(key))))
-        .collect();
-    match keys.len() {
-        0 => return format!("its fingerprint is {}, this one's {}", theirs.fingerprint, ours.fingerprint),
-        n if n > SHOWN => shown.push(format!("{} more differences", n - SHOWN)),
-        _ => {}
-    }
-    shown.join("; ")
 }
 
 pub(super) fn set_frontier(connection: &Connection, generation: Generation, frontier: Time) -> rusqlite::Result<()> {

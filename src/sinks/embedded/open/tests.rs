@@ -33,15 +33,3 @@ fn plans() {
         }
     }
 }
-
-#[test]
-fn differences_are_told_in_few_words() {
-    let theirs = pipeline("f", json!({"a": 1, "b": "x", "c": 3, "d": 4, "e": 5}));
-    let told = |parts| difference(&theirs, &pipeline("g", parts));
-    assert_eq!(told(json!({"a": 1, "b": "x", "c": 3, "d": 4, "e": 5})), "its fingerprint is f, this one's g");
-    assert_eq!(told(json!({"a": 1, "b": "y", "c": 3, "d": 4, "e": 5})), r#"b is "x" there and "y" here"#);
-    assert_eq!(
-        told(json!({"c": 3, "f": 6})),
-        r#"a is 1 there and unset here; b is "x" there and unset here; d is 4 there and unset here; 2 more differences"#
-    );
-}
