@@ -3,7 +3,7 @@
 use std::io;
 
 /// Why `error` happened, as the end of a sentence.
-pub(super) fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull => "the disk is full".into(),
         io::ErrorKind::QuotaExceeded => "the disk quota is used up".into(),
@@ -17,7 +17,7 @@ pub(super) fn reason(error: &io::Error) -> String {
 }
 
 /// Whether the same call may succeed later with nothing changed but the state of the machine.
-pub(super) fn is_retryable(error: &io::Error) -> bool {
+pub(crate) fn is_retryable(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull

@@ -22,7 +22,7 @@
 
 mod backoff;
 pub mod canonical;
-mod disk;
+pub(crate) mod disk;
 pub mod durable;
 pub mod embedded;
 pub mod gauges;
@@ -37,6 +37,7 @@ use canonical::CanonicalError;
 use dataflows::event::{Event, Position, Time};
 use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
+use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
@@ -145,6 +146,32 @@ impl Batch {
 fn lists_bytes<K>(lists: &Lists<K>) -> usize {
     let items: usize = lists.iter().map(|(_, items)| items.len() * 8).sum();
     lists.len() * (size_of::<K>() + size_of::<usize>()) + items
+}
+
+/// Where a partition is read on from, and its clock there (contract, section 5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPosition {
+    /// Which partition.
+    pub partition: u32,
+    /// o_p: the first offset whose logical time is at or beyond the snapshot's frontier, or the read position.
+    pub offset: u64,
+    /// The largest event time accepted before it.
+    pub largest: Option<Time>,
+    /// The largest journalled advance before it.
+    pub advanced: Time,
+}
+
+/// What a snapshot adds to the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRows {
+    /// F: the state of the events with L < F. A multiple of the slide.
+    pub frontier: Time,
+    /// The users that changed since the snapshot before, in any order, each once.
+    pub users: Vec<UserState>,
+    /// The panes that entered since, in any order.
+    pub panes: Vec<PaneState>,
+    /// All partitions.
+    pub positions: Vec<PartitionPosition>,
 }
 
 /// What is known once every row has been handed over.

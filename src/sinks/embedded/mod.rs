@@ -16,7 +16,8 @@
 //!   in the log.
 //! - *Status.* A store is `unfinished` from the moment it is opened until [`Sink::finish`]: a killed process can't mark
 //!   anything. A finished store of a whole log takes no rows and isn't touched.
-//! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`].
+//! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`]. A new generation is built in tables of its own
+//!   in the same file; at the end it takes the old one's place in one transaction. Until then readers see the old one.
 //! - *Fencing.* Opening writes a fresh token to `meta`; every transaction checks it, so that a run whose store was opened,
 //!   purged or replaced by another one stops ([`StoreError::TakenOver`]). A live run also keeps its epoch there: one of an
 //!   older epoch is refused ([`StoreError::Fenced`]), whoever comes first.
@@ -28,6 +29,7 @@ mod open;
 mod rows;
 mod schema;
 
+pub use super::identity::{OtherPipeline, Pipeline};
 pub use error::StoreError;
 
 pub use super::identity::{OtherPipeline, Pipeline};
