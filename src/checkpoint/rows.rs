@@ -76,14 +76,14 @@ pub(super) fn put_pane(bytes: &mut Vec<u8>, before: &PaneState, pane: &PaneState
     put_step(bytes, before.item.0, pane.item.0);
     put_step(bytes, before.enters, pane.enters);
     put_step(bytes, pane.enters, pane.leaves);
-    put_signed(bytes, pane.count);
+    put(bytes, pane.count);
 }
 
 /// The next pane; `None` if there is none in the bytes.
 pub(super) fn pane(numbers: &mut Numbers<'_>, before: &PaneState) -> Option<PaneState> {
     let item = ItemId(numbers.step(before.item.0)?);
     let enters = numbers.step(before.enters)?;
-    Some(PaneState { item, enters, leaves: numbers.step(enters)?, count: numbers.next_signed()? })
+    Some(PaneState { item, enters, leaves: numbers.step(enters)?, count: numbers.next()? })
 }
 
 /// What panes are kept by, and sorted by. Those that are equal in it add up.

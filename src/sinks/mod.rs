@@ -34,8 +34,9 @@ pub mod stop;
 mod thread;
 
 use canonical::CanonicalError;
-use dataflows::event::{Event, Position, Time};
+use dataflows::event::{Event, ItemId, Position, Time};
 use dataflows::lists::Lists;
+use dataflows::recent::Entry;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
@@ -121,6 +122,9 @@ pub struct Batch {
     pub recent: Lists<SequenceKey>,
     /// Recommendations, by (time, user).
     pub recommendations: Lists<RecommendationKey>,
+    /// The state as of some F below `frontier`. It counts when all sinks are durable up to `frontier`, which is then beyond
+    /// those of all batches before: so they hold all rows of the ticks up to F, and all records before the positions.
+    pub snapshot: Option<SnapshotRows>,
 }
 
 impl Batch {
@@ -140,6 +144,7 @@ impl Batch {
             + popular
             + lists_bytes(&self.recent)
             + lists_bytes(&self.recommendations)
+            + self.snapshot.as_ref().map_or(0, SnapshotRows::bytes)
     }
 }
 
@@ -172,6 +177,19 @@ pub struct SnapshotRows {
     pub panes: Vec<PaneState>,
     /// All partitions.
     pub positions: Vec<PartitionPosition>,
+}
+
+impl SnapshotRows {
+    /// The memory that the rows take, roughly, in bytes.
+    fn bytes(&self) -> usize {
+        let lists: usize = self.users.iter().map(user_bytes).sum();
+        lists + self.panes.len() * size_of::<PaneState>() + self.positions.len() * size_of::<PartitionPosition>()
+    }
+}
+
+fn user_bytes(user: &UserState) -> usize {
+    let items = user.standing.as_ref().map_or(0, |standing| standing.items.len());
+    size_of::<UserState>() + user.entries.len() * size_of::<Entry>() + items * size_of::<ItemId>()
 }
 
 /// What is known once every row has been handed over.

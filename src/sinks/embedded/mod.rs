@@ -32,7 +32,6 @@ mod schema;
 pub use super::identity::{OtherPipeline, Pipeline};
 pub use error::StoreError;
 
-pub use super::identity::{OtherPipeline, Pipeline};
 
 use super::identity::RunIdentity;
 use super::{Batch, End, Sink, SinkError};
