@@ -29,6 +29,7 @@ pub mod gauges;
 pub mod identity;
 pub mod ids;
 mod json;
+pub mod mongodb;
 pub mod set;
 pub mod stop;
 mod thread;
@@ -40,6 +41,7 @@ use dataflows::recent::Entry;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
+use mongodb::MongoError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
 use std::time::Duration;
@@ -251,6 +253,9 @@ pub enum SinkError {
     /// The embedded store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// MongoDB.
+    #[error(transparent)]
+    Mongo(#[from] MongoError),
     /// A thread of the operating system could not be started.
     #[error("cannot start the thread that writes results: {0}")]
     Thread(#[source] std::io::Error),
@@ -310,6 +315,7 @@ impl SinkError {
         match self {
             SinkError::Canonical(error) => error.is_retryable(),
             SinkError::Store(error) => error.is_retryable(),
+            SinkError::Mongo(error) => error.is_retryable(),
             SinkError::Thread(_) | SinkError::NotDrained { .. } => true,
             SinkError::Stopped | SinkError::Behind { .. } => false,
         }
