@@ -28,6 +28,7 @@ use dataflows::event::{Event, Position, Time};
 use dataflows::time::{LatePolicy, PartitionClock, Steps};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Why a log can't be read on.
@@ -86,10 +87,18 @@ pub(super) struct Feed {
 #[derive(Default)]
 struct Parsed {
     chunk: ParsedChunk,
-    /// Kept where rows may yet be rejected.
-    text: Vec<u8>,
+    /// What was read, kept where rows may yet be rejected; the chunk's own lines are those in `span`.
+    buffer: Vec<u8>,
+    span: Range<usize>,
     /// Bytes read, as they are on disk.
     bytes: u64,
+}
+
+impl Parsed {
+    /// The record on a line of it; `first` says that it is the start of a file.
+    fn record(&self, first: bool, line: u32) -> &[u8] {
+        record_at(&self.buffer[self.span.clone()], first, line).unwrap_or_default()
+    }
 }
 
 struct Partition {
@@ -268,35 +277,34 @@ impl Partition {
         parsed: &mut Parsed,
     ) -> Result<Option<u64>, FeedError> {
         let format = log.partitions()[at].format();
-        let (text, chunk) = match &mut self.ours {
+        let (span, chunk) = match &mut self.ours {
             Ours::Chunks { next } => {
                 let chunk = *next;
                 *next += peers;
-                (Some(log.read_chunk(at, chunk, &mut parsed.text)?), chunk)
+                (Some(log.read_chunk(at, chunk, &mut parsed.buffer)?), chunk)
             }
             Ours::Stream { stream, next, at_end } => {
-                let (text, chunk) = (stream.next_chunk(&mut parsed.text)?, *next);
+                let (length, chunk) = (stream.next_chunk(&mut parsed.buffer)?.map(<[u8]>::len), *next);
                 *next += 1;
-                *at_end = text.is_none();
-                (text, chunk)
+                *at_end = length.is_none();
+                (length.map(|length| 0..length), chunk)
             }
             Ours::None => (None, 0),
         };
-        parsed.bytes = match (&self.ours, text) {
-            (Ours::Stream { stream, .. }, _) => {
+        let found = span.is_some().then_some(chunk);
+        parsed.span = span.unwrap_or_default();
+        parsed.bytes = match &self.ours {
+            Ours::Stream { stream, .. } => {
                 stream.read_bytes() - std::mem::replace(&mut self.read_bytes, stream.read_bytes())
             }
-            (_, text) => text.map_or(0, <[u8]>::len) as u64,
+            _ => parsed.span.len() as u64,
         };
-        if let Some(text) = text {
-            parse(format, text, chunk == 0, &mut parsed.chunk);
-        }
+        parse(format, &parsed.buffer[parsed.span.clone()], chunk == 0, &mut parsed.chunk);
         let done = match &self.ours {
             Ours::Chunks { next } => self.chunks.is_some_and(|chunks| *next >= chunks),
             Ours::Stream { at_end, .. } => *at_end,
             Ours::None => true,
         };
-        let found = text.is_some().then_some(chunk);
         if done {
             self.ours = Ours::None;
         }
@@ -326,7 +334,7 @@ fn stamp(
             return Ok((out.report, out.largest));
         }
         if stamping.jump_max.is_some_and(|jump_max| partition.clock.leaps(row.time, jump_max)) {
-            let record = record_at(&parsed.text, first_line == 0, row.line).unwrap_or_default();
+            let record = parsed.record(partition.folded == 0, row.line);
             out.reject(row.line, RejectReason::Jump, record, stamping, hasher, log)?;
             continue;
         }
@@ -416,3 +424,7 @@ impl Stamped {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use dataflows::event::Position;
@@ -152,7 +153,8 @@ impl FileLog {
         }
     }
 
-    /// The lines of partition `at` that start within chunk `chunk`, perhaps none, in `buffer`, which only grows.
+    /// Reads the lines of partition `at` that start within chunk `chunk`, perhaps none, into `buffer`, which only grows, and
+    /// says where in it they are.
     ///
     /// Chunk 0 is the start of the file. A line longer than 64 KiB may lack its end.
     ///
@@ -161,7 +163,7 @@ impl FileLog {
     ///
     /// # Panics
     /// If the partition is not read in chunks, or has no such chunk ([`FileLog::reading`]).
-    pub fn read_chunk<'b>(&self, at: usize, chunk: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], SourceError> {
+    pub fn read_chunk(&self, at: usize, chunk: u64, buffer: &mut Vec<u8>) -> Result<Range<usize>, SourceError> {
         let Partition { input, content: Content::Plain { path, size_bytes, handle }, .. } = &self.partitions[at] else {
             panic!("partition {at} is a stream");
         };
