@@ -106,6 +106,12 @@ pub struct Advances {
 }
 
 impl Advances {
+    /// The offset of the next advance to be repeated.
+    #[inline]
+    pub fn next_offset(&self) -> Option<u64> {
+        self.entries.get(self.next).map(|(offset, _)| *offset)
+    }
+
     /// Repeats the advances at offsets up to `offset`, the next one to be read. Offsets must not decrease.
     #[inline]
     pub fn apply(&mut self, offset: u64, clock: &mut PartitionClock) {

@@ -18,17 +18,19 @@
 //! With `source.max_jump` a row may be rejected because of the rows before it, so a chunk's summary is known only when it
 //! is stamped; it is then sent later, and nothing else changes.
 
-use crate::digest::{Digest, RowHasher};
+mod partition;
+mod stamp;
+
+pub(super) use stamp::Stamping;
+
+use crate::digest::RowHasher;
 use crate::journal::Advances;
 use crate::pipeline::Report;
-use crate::sinks::{RejectReason, Rejected};
-use crate::sources::csv::record_at;
-use crate::sources::{FileLog, ParsedChunk, Reading, Row, SourceError, Stream, parse};
-use dataflows::event::{Event, Position, Time};
-use dataflows::time::{LatePolicy, PartitionClock, Steps};
+use crate::sources::{FileLog, SourceError};
+use dataflows::event::{Event, Time};
+use partition::{Parsed, Partition};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use stamp::stamp;
 use std::sync::Arc;
 
 /// Why a log can't be read on.
@@ -47,19 +49,6 @@ pub enum FeedError {
 
 /// Chunks of one partition that a worker parses before their turn has come.
 const AHEAD_MAX: usize = 2;
-
-/// The rules that rows are stamped by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stamping {
-    pub(super) lateness: Time,
-    pub(super) late: LatePolicy,
-    pub(super) jump_max: Option<Time>,
-    pub(super) tick: Steps,
-    /// A partition ends where its watermark reaches this, and events at or after it don't take part.
-    pub(super) until: Time,
-    /// Whether reports carry rows.
-    pub(super) wants_rows: bool,
-}
 
 /// All that other rows can notice of a chunk.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -83,50 +72,6 @@ pub(super) struct Feed {
     hasher: RowHasher,
 }
 
-/// A chunk of ours, parsed.
-#[derive(Default)]
-struct Parsed {
-    chunk: ParsedChunk,
-    /// What was read, kept where rows may yet be rejected; the chunk's own lines are those in `span`.
-    buffer: Vec<u8>,
-    span: Range<usize>,
-    /// Bytes read, as they are on disk.
-    bytes: u64,
-}
-
-impl Parsed {
-    /// The record on a line of it; `first` says that it is the start of a file.
-    fn record(&self, first: bool, line: u32) -> &[u8] {
-        record_at(&self.buffer[self.span.clone()], first, line).unwrap_or_default()
-    }
-}
-
-struct Partition {
-    clock: PartitionClock,
-    advances: Advances,
-    /// Chunks folded so far, and their lines.
-    folded: u64,
-    lines: u64,
-    /// Number of chunks, once known.
-    chunks: Option<u64>,
-    summaries: BTreeMap<u64, Summary>,
-    parsed: BTreeMap<u64, Parsed>,
-    ours: Ours,
-    /// Of our stream, so far.
-    read_bytes: u64,
-    ended: bool,
-}
-
-/// Which chunks of a partition a worker parses.
-enum Ours {
-    /// Every so many, by position; the next one.
-    Chunks { next: u64 },
-    /// All, in order.
-    Stream { stream: Box<Stream>, next: u64, at_end: bool },
-    /// None (any more).
-    None,
-}
-
 impl Feed {
     /// Worker `index` of `peers`.
     pub(super) fn new(
@@ -137,42 +82,18 @@ impl Feed {
         peers: usize,
     ) -> Result<Feed, FeedError> {
         let (index, peers) = (index as u64, peers as u64);
-        let partition = |at: usize| {
-            let (ours, chunks) = match log.reading(at) {
-                Reading::Chunks(count) => {
-                    let next = (index + peers - at as u64 % peers) % peers;
-                    (if next < count { Ours::Chunks { next } } else { Ours::None }, Some(count))
-                }
-                // Standard input is process 0's, whose first worker is worker 0.
-                Reading::Stream if stream_owner(&log, at, peers) == index => {
-                    (Ours::Stream { stream: Box::new(log.stream(at)?), next: 0, at_end: false }, None)
-                }
-                Reading::Stream => (Ours::None, None),
-            };
-            Ok(Partition {
-                clock: PartitionClock::new(stamping.lateness),
-                advances: advances(at as u32),
-                folded: 0,
-                lines: 0,
-                chunks,
-                summaries: BTreeMap::new(),
-                parsed: BTreeMap::new(),
-                ours,
-                read_bytes: 0,
-                ended: false,
-            })
-        };
-        let partitions = (0..log.partitions().len()).map(partition).collect::<Result<_, FeedError>>()?;
+        let open = |at| Partition::open(&log, at, &stamping, advances(at as u32), (index, peers));
+        let partitions = (0..log.partitions().len()).map(open).collect::<Result<_, FeedError>>()?;
         Ok(Feed { log, stamping, partitions, peers, spare: Vec::new(), hasher: RowHasher::default() })
     }
 
     /// Parses the next chunk of ours that there is room for, of the partition with the least watermark, so that
     /// partitions advance together. `false` if there is none now.
     pub(super) fn read(&mut self, summaries: &mut Vec<Summary>) -> Result<bool, FeedError> {
-        let waiting = |p: &Partition| !p.ended && p.parsed.len() < AHEAD_MAX && !matches!(p.ours, Ours::None);
+        let waiting = |p: &Partition| p.has_more() && p.parsed.len() < AHEAD_MAX;
         let least = (0..self.partitions.len())
             .filter(|&at| waiting(&self.partitions[at]))
-            .min_by_key(|&at| self.partitions[at].clock.watermark());
+            .min_by_key(|&at| self.partitions[at].course.watermark());
         let Some(at) = least else { return Ok(false) };
         let mut parsed = self.spare.pop().unwrap_or_default();
         let Some(chunk) = self.partitions[at].parse_next(&self.log, at, self.peers, &mut parsed)? else {
@@ -217,7 +138,7 @@ impl Feed {
         for at in 0..self.partitions.len() {
             loop {
                 let partition = &mut self.partitions[at];
-                partition.end_if_done(self.stamping.until);
+                partition.end_if_done();
                 if partition.ended {
                     break;
                 }
@@ -226,18 +147,16 @@ impl Feed {
                     partition.summaries.remove(&chunk);
                     events.reserve(parsed.chunk.rows.len());
                     let lines = parsed.chunk.lines;
-                    let stamped =
-                        stamp(partition, at, &parsed, &self.stamping, &self.log, &mut self.hasher, &mut events);
-                    let (report, largest) = stamped?;
+                    let named = (at, self.log.partitions()[at].input());
+                    let (report, largest) =
+                        stamp(partition, named, &parsed, &self.stamping, &mut self.hasher, &mut events)?;
                     if self.stamping.jump_max.is_some() {
                         summaries.push(Summary { partition: at as u32, chunk, lines, largest, end: false });
                     }
                     give(&mut events, report);
                     self.spare.push(parsed);
                 } else if let Some(summary) = partition.summaries.remove(&chunk) {
-                    partition.clock.observe(summary.largest);
-                    partition.lines += summary.lines;
-                    partition.advances.apply(partition.lines, &mut partition.clock);
+                    partition.pass(&summary);
                 } else {
                     break;
                 }
@@ -250,178 +169,7 @@ impl Feed {
     /// The first tick that may still get events, as far as this worker knows; `None` when there will be none.
     pub(super) fn frontier(&self) -> Option<Time> {
         let open = self.partitions.iter().filter(|partition| !partition.ended);
-        open.map(|partition| self.stamping.tick.frontier(partition.clock.watermark())).min()
-    }
-}
-
-fn stream_owner(log: &FileLog, at: usize, peers: u64) -> u64 {
-    if log.partitions()[at].size_bytes().is_none() { 0 } else { at as u64 % peers }
-}
-
-impl Partition {
-    fn end_if_done(&mut self, until: Time) {
-        if self.chunks.is_some_and(|chunks| self.folded >= chunks) || self.clock.watermark() >= until {
-            self.ended = true;
-            self.ours = Ours::None;
-            self.parsed.clear();
-            self.summaries.clear();
-        }
-    }
-
-    /// Parses our next chunk; `None` if a stream turned out to have none.
-    fn parse_next(
-        &mut self,
-        log: &FileLog,
-        at: usize,
-        peers: u64,
-        parsed: &mut Parsed,
-    ) -> Result<Option<u64>, FeedError> {
-        let format = log.partitions()[at].format();
-        let (span, chunk) = match &mut self.ours {
-            Ours::Chunks { next } => {
-                let chunk = *next;
-                *next += peers;
-                (Some(log.read_chunk(at, chunk, &mut parsed.buffer)?), chunk)
-            }
-            Ours::Stream { stream, next, at_end } => {
-                let (length, chunk) = (stream.next_chunk(&mut parsed.buffer)?.map(<[u8]>::len), *next);
-                *next += 1;
-                *at_end = length.is_none();
-                (length.map(|length| 0..length), chunk)
-            }
-            Ours::None => (None, 0),
-        };
-        let found = span.is_some().then_some(chunk);
-        parsed.span = span.unwrap_or_default();
-        parsed.bytes = match &self.ours {
-            Ours::Stream { stream, .. } => {
-                stream.read_bytes() - std::mem::replace(&mut self.read_bytes, stream.read_bytes())
-            }
-            _ => parsed.span.len() as u64,
-        };
-        parse(format, &parsed.buffer[parsed.span.clone()], chunk == 0, &mut parsed.chunk);
-        let done = match &self.ours {
-            Ours::Chunks { next } => self.chunks.is_some_and(|chunks| *next >= chunks),
-            Ours::Stream { at_end, .. } => *at_end,
-            Ours::None => true,
-        };
-        if done {
-            self.ours = Ours::None;
-        }
-        Ok(found)
-    }
-}
-
-/// Gives the rows of a chunk, whose turn has come, their offsets and logical times. Returns the largest time accepted, too.
-fn stamp(
-    partition: &mut Partition,
-    at: usize,
-    parsed: &Parsed,
-    stamping: &Stamping,
-    log: &FileLog,
-    hasher: &mut RowHasher,
-    events: &mut Vec<Event>,
-) -> Result<(Report, Option<Time>), FeedError> {
-    let first_line = partition.lines;
-    let mut out = Stamped { report: Report::default(), largest: None, at: at as u32, first_line };
-    let mut rejected = parsed.chunk.rejected().peekable();
-    for row in &parsed.chunk.rows {
-        while let Some(line) = rejected.next_if(|line| line.line < row.line) {
-            out.reject(line.line, line.reason, line.record, stamping, hasher, log)?;
-        }
-        partition.advances.apply(first_line + u64::from(row.line), &mut partition.clock);
-        if partition.clock.watermark() >= stamping.until {
-            return Ok((out.report, out.largest));
-        }
-        if stamping.jump_max.is_some_and(|jump_max| partition.clock.leaps(row.time, jump_max)) {
-            let record = parsed.record(partition.folded == 0, row.line);
-            out.reject(row.line, RejectReason::Jump, record, stamping, hasher, log)?;
-            continue;
-        }
-        out.accept(row, &mut partition.clock, stamping, hasher, events, log)?;
-    }
-    for line in rejected {
-        out.reject(line.line, line.reason, line.record, stamping, hasher, log)?;
-    }
-    out.report.counts.lines = parsed.chunk.lines;
-    out.report.bytes = parsed.bytes;
-    partition.lines += parsed.chunk.lines;
-    partition.advances.apply(partition.lines, &mut partition.clock);
-    Ok((out.report, out.largest))
-}
-
-struct Stamped {
-    report: Report,
-    largest: Option<Time>,
-    at: u32,
-    first_line: u64,
-}
-
-impl Stamped {
-    fn position(&self, line: u32, log: &FileLog) -> Result<Position, FeedError> {
-        let offset = self.first_line + u64::from(line);
-        Position::new(self.at, offset)
-            .ok_or_else(|| FeedError::TooManyLines { input: log.partitions()[self.at as usize].input().to_owned() })
-    }
-
-    fn accept(
-        &mut self,
-        row: &Row,
-        clock: &mut PartitionClock,
-        stamping: &Stamping,
-        hasher: &RowHasher,
-        events: &mut Vec<Event>,
-        log: &FileLog,
-    ) -> Result<(), FeedError> {
-        let stamp = clock.accept(row.time);
-        let event = Event {
-            user: row.user,
-            item: row.item,
-            time: row.time,
-            logical: stamp.logical,
-            position: self.position(row.line, log)?,
-            behavior: row.behavior,
-            late: stamp.late,
-        };
-        let report = &mut self.report;
-        self.largest = self.largest.max(Some(row.time));
-        report.counts.accepted += 1;
-        let (least, largest) = report.times.unwrap_or((row.time, row.time));
-        report.times = Some((least.min(row.time), largest.max(row.time)));
-        if stamp.late {
-            report.counts.late += 1;
-            report.late.add_row(hasher.late_row(&event));
-        }
-        if stamping.wants_rows {
-            report.records.push(event);
-        }
-        if stamping.late.admits(stamp.late) && stamp.logical < stamping.until {
-            report.logical_max = report.logical_max.max(Some(stamp.logical));
-            events.push(event);
-        }
-        Ok(())
-    }
-
-    fn reject(
-        &mut self,
-        line: u32,
-        reason: RejectReason,
-        record: &[u8],
-        stamping: &Stamping,
-        hasher: &RowHasher,
-        log: &FileLog,
-    ) -> Result<(), FeedError> {
-        let rejected = Rejected { position: self.position(line, log)?, reason, record: record.to_vec() };
-        self.report.counts.rejected[reason as usize] += 1;
-        let digest: &mut Digest = &mut self.report.rejected;
-        digest.add_row(hasher.rejected_row(&rejected));
-        if self.report.first_rejected.is_none() {
-            self.report.first_rejected = Some(rejected.clone());
-        }
-        if stamping.wants_rows {
-            self.report.rejections.push(rejected);
-        }
-        Ok(())
+        open.map(|partition| self.stamping.tick.frontier(partition.course.watermark())).min()
     }
 }
 

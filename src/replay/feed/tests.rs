@@ -1,10 +1,15 @@
 //! Several workers' feeds, played by hand on one thread: chunks and messages in random order must not show.
 
 use super::*;
+use crate::digest::Digest;
 use crate::journal::Journal;
 use crate::pipeline::Counts;
+use crate::sinks::{RejectReason, Rejected};
 use crate::sources::Options;
-use std::collections::VecDeque;
+use dataflows::event::{Behavior, ItemId, Position, UserId};
+use dataflows::time::{LatePolicy, Steps};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
 
@@ -49,7 +54,7 @@ impl Seen {
 
 /// A log in files, and how it is read.
 struct Case {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     files: Vec<PathBuf>,
     journal: Journal,
     stamping: Stamping,
@@ -63,7 +68,7 @@ impl Case {
         let tick = Steps::new(20_000).unwrap();
         let (lateness, late) = (10_000, LatePolicy::Drop);
         let stamping = Stamping { lateness, late, jump_max: None, tick, until: Time::MAX, wants_rows: true };
-        Case { _directory: directory, files, journal: Journal::default(), stamping }
+        Case { directory, files, journal: Journal::default(), stamping }
     }
 
     fn open(&self, chunk_bytes: usize) -> Arc<FileLog> {
@@ -97,6 +102,113 @@ impl Case {
     /// What one worker hands over that reads each file at once.
     fn at_once(&self) -> Seen {
         self.play(1, 1 << 20, 0)
+    }
+
+    fn set_journal(&mut self, advances: &[(usize, u64, Time)]) {
+        let entry = |&(partition, offset, watermark): &(usize, u64, Time)| {
+            format!(
+                "{{\"entry\":\"advance\",\"partition\":{partition},\"offset\":{offset},\"watermark\":{watermark}}}\n"
+            )
+        };
+        let path = self.directory.path().join("journal");
+        fs::write(&path, advances.iter().map(entry).collect::<String>()).unwrap();
+        self.journal = Journal::read(&path, self.files.len()).unwrap();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Line {
+    /// An event at a time, s.
+    Event(u64),
+    Rubbish,
+    Blank,
+}
+
+impl Line {
+    fn text(self, offset: usize) -> String {
+        match self {
+            Line::Event(time) => format!("{offset},7,pv,{time}"),
+            Line::Rubbish => format!("{offset},x"),
+            Line::Blank => String::new(),
+        }
+    }
+}
+
+/// Sections 1 and 2 of the contract, and where a stopped run stops, word for word.
+fn by_definition(partitions: &[Vec<Line>], advances: &[(usize, u64, Time)], stamping: &Stamping) -> Seen {
+    let mut seen = Seen::default();
+    let hasher = RowHasher::default();
+    for (partition, lines) in partitions.iter().enumerate() {
+        let mut largest: Option<Time> = None;
+        for (offset, line) in lines.iter().enumerate() {
+            let position = Position::new(partition as u32, offset as u64).unwrap();
+            let so_far = |&&(p, o, _): &&(usize, u64, Time)| p == partition && o <= offset as u64;
+            let advanced = advances.iter().filter(so_far).map(|advance| advance.2).max().unwrap_or(0);
+            let watermark = largest.map_or(0, |time| time.saturating_sub(stamping.lateness)).max(advanced);
+            if watermark >= stamping.until {
+                break;
+            }
+            seen.counts.0 += 1;
+            let reason = match *line {
+                Line::Blank => continue,
+                Line::Rubbish => RejectReason::Columns,
+                Line::Event(time) => {
+                    let time = time * 1000;
+                    let leaps = |jump_max| largest.is_some_and(|largest| time > largest + jump_max);
+                    if !stamping.jump_max.is_some_and(leaps) {
+                        largest = largest.max(Some(time));
+                        let (user, item, behavior) = (UserId(offset as u64), ItemId(7), Behavior(0));
+                        let (logical, late) = (time.max(watermark), time < watermark);
+                        let event = Event { user, item, time, logical, position, behavior, late };
+                        seen.counts.1 += 1;
+                        if late {
+                            seen.counts.2 += 1;
+                            seen.digests.0.add_row(hasher.late_row(&event));
+                        }
+                        seen.records.insert(position, event);
+                        if !late && logical < stamping.until {
+                            seen.taking_part.insert(position, event);
+                        }
+                        continue;
+                    }
+                    RejectReason::Jump
+                }
+            };
+            let record = line.text(offset).into_bytes();
+            seen.counts.3 += 1;
+            seen.digests.1.add_row(hasher.rejected_row(&Rejected { position, reason, record: record.clone() }));
+            seen.rejected.insert(position, (reason, record));
+        }
+    }
+    seen
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    prop_oneof![6 => (0u64..120).prop_map(Line::Event), 2 => Just(Line::Rubbish), 1 => Just(Line::Blank)]
+}
+
+proptest! {
+    #[test]
+    fn what_is_read_is_a_function_of_the_log(
+        partitions in prop::collection::vec(prop::collection::vec(line(), 0..40), 1..4),
+        advances in prop::collection::vec((0usize..3, 0u64..45, 0u64..130_000), 0..4),
+        until in prop_oneof![(0u64..7).prop_map(|tick| tick * 20_000), Just(Time::MAX)],
+        jump_max in prop::option::of(10_000u64..60_000),
+        chunk_bytes in 1usize..80,
+        seed: u64,
+    ) {
+        let text = |lines: &Vec<Line>| {
+            lines.iter().enumerate().map(|(offset, line)| line.text(offset) + "\n").collect::<String>()
+        };
+        let texts: Vec<String> = partitions.iter().map(text).collect();
+        let mut case = Case::of(&texts.iter().map(String::as_bytes).collect::<Vec<_>>());
+        let advances: Vec<_> = advances.into_iter().filter(|advance| advance.0 < partitions.len()).collect();
+        case.set_journal(&advances);
+        (case.stamping.until, case.stamping.jump_max) = (until, jump_max);
+        let expected = by_definition(&partitions, &advances, &case.stamping);
+        for workers in [1, 2, 3] {
+            prop_assert_eq!(&case.play(workers, chunk_bytes, seed), &expected, "{} workers", workers);
+        }
     }
 }
 
