@@ -5,6 +5,10 @@
 
 #[path = "replay/reference.rs"]
 mod reference;
+#[path = "replay/stopped.rs"]
+mod stopped;
+#[path = "replay/tables.rs"]
+mod tables;
 
 use reference::Rules;
 use std::collections::BTreeMap;
@@ -127,7 +131,8 @@ impl Log {
 fn flags(rules: &Rules) -> Vec<String> {
     let set = |key: &str, value: String| ["--set".to_owned(), format!("{key}={value}")];
     let late = if rules.admit_late { "admit" } else { "drop" };
-    [
+    let until = rules.until.map_or(Vec::new(), |until| vec!["--until".to_owned(), until.to_string()]);
+    let settings = [
         set("time.lateness", format!("{}ms", rules.lateness)),
         set("time.late", late.to_owned()),
         set("time.tick", format!("{}ms", rules.tick)),
@@ -137,8 +142,8 @@ fn flags(rules: &Rules) -> Vec<String> {
         set("recent.length", rules.length.to_string()),
         set("recommend.n", rules.n.to_string()),
         set("recommend.min_history", rules.min_history.to_string()),
-    ]
-    .concat()
+    ];
+    [settings.concat(), until].concat()
 }
 
 /// Disorder, late events, equal times, rubbish, several partitions.

@@ -69,10 +69,15 @@ impl Collected {
         self.sending.as_mut()?.error.take()
     }
 
-    /// At the end of the input: the list of E* = (floor(L_max/slide)+1)·slide, the first after every event, if its window
-    /// holds anything (contract, section 3).
-    pub fn last_list(&self) -> Option<&PopularList> {
-        let end = self.window.slide().end_of(self.report.logical_max?);
+    /// The list that stores keep as the newest, if its window holds anything (contract, section 3). At the end of the input,
+    /// that of E* = (floor(L_max/slide)+1)·slide, the first after every event; where the run stopped at `until`, the last
+    /// E ≤ `until`, as a live run has it then.
+    pub fn last_list(&self, until: Option<Time>) -> Option<&PopularList> {
+        let slide = self.window.slide();
+        let end = match until {
+            Some(until) => slide.start_of(until),
+            None => slide.end_of(self.report.logical_max?),
+        };
         self.newest.iter().find(|list| list.window_end == end)
     }
 
@@ -132,6 +137,8 @@ pub(super) fn collect<'s>(
             });
             rows.for_each(|_, rows| rows.drain(..).for_each(|rows| take_rows(rows, &mut collected, &mut waiting)));
             let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min().unwrap_or(Time::MAX);
+            // What comes later than `until` is left out, so it must not pass for done.
+            let frontier = frontier.min(until.saturating_add(1));
             match collected.sending.as_mut() {
                 Some(sending) => waiting.release(frontier).into_iter().for_each(|batch| sending.send(batch)),
                 None => waiting = Waiting::default(),

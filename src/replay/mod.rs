@@ -249,9 +249,10 @@ fn finish(
     if let Some(rejected) = collected.report.first_rejected.as_ref().filter(|_| plan.strict) {
         return Err(strict(log, rejected));
     }
-    let last = collected.last_list().cloned();
+    let last = collected.last_list(plan.until).cloned();
     if let Some(sinks) = sinks {
-        sinks.finish(End { frontier: plan.until.unwrap_or(Time::MAX), popular: last })?;
+        let frontier = plan.until.map_or(Time::MAX, |until| until.saturating_add(1));
+        sinks.finish(End { frontier, popular: last })?;
     }
     collected.digests.late = collected.report.late;
     collected.digests.rejected = collected.report.rejected;

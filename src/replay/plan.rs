@@ -226,7 +226,7 @@ impl ReplayPlan {
         }
     }
 
-    /// Equal for two replays just if all their results are.
+    /// Equal for two replays just if all their results are, as far as both go: where a run stops is not part of it.
     pub(super) fn fingerprint(
         &self,
         log: &FileLog,
@@ -256,7 +256,6 @@ impl ReplayPlan {
             "configuration": self.config.fingerprint(settings.length),
             "model": model,
             "journal": journal.map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
-            "until": self.until,
             "dataflows": [popular, recent, recommend],
         });
         Ok(parts.as_object().cloned().unwrap_or_default())
