@@ -63,16 +63,18 @@ enum Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     advances: BTreeMap<u32, Vec<(u64, Time)>>,
+    content_hash: Option<String>,
 }
 
 impl Journal {
-    /// Reads the journal of a log of `partitions` partitions.
+    /// Reads the journal of a log of `partitions` partitions, once: it may be a pipe.
     ///
     /// # Errors
     /// If it can't be read, or one of its lines is no entry that can be repeated.
     pub fn read(path: &Path, partitions: usize) -> Result<Journal, JournalError> {
         let text = std::fs::read_to_string(path).map_err(|error| JournalError::Read { path: path.into(), error })?;
-        let mut journal = Journal::default();
+        let content_hash = Some(blake3::hash(text.as_bytes()).to_hex().to_string());
+        let mut journal = Journal { content_hash, ..Journal::default() };
         for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
             let entry: Entry = serde_json::from_str(text).map_err(|error| JournalError::Entry {
                 path: path.into(),
@@ -90,6 +92,11 @@ impl Journal {
         }
         journal.advances.values_mut().for_each(|advances| advances.sort_unstable());
         Ok(journal)
+    }
+
+    /// BLAKE3 of its bytes, in hex; `None` without a journal.
+    pub fn content_hash(&self) -> Option<&str> {
+        self.content_hash.as_deref()
     }
 
     /// The advances of one partition.

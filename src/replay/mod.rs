@@ -25,14 +25,14 @@ use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOpti
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{End, Rejected, Sink, SinkError};
 use crate::sources::diagnose::explain;
-use crate::sources::{FileLog, FormatError, SourceError};
+use crate::sources::{FileLog, FormatError, Options, SourceError};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::Time;
 use dataflows::recommend::{NoModel, Scorer};
 use drive::{Gossip, WorkError, drive};
 pub use feed::FeedError;
 use feed::{Feed, Stamping};
-use std::path::PathBuf;
+use plan::WANTS_ROWS;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -72,14 +72,6 @@ pub enum ReplayError {
     /// The processes do not come together.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A file name can't be compared between processes.
-    #[error("cannot read the journal {}: {error}", path.display())]
-    Fingerprint {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
     /// Ctrl-C or SIGTERM.
     #[error("stopped before the end; no result was completed")]
     Stopped,
@@ -115,6 +107,7 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let started = Instant::now();
     let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
     let options = source_options(&plan.config, plan.log_name.clone(), plan.files.len())?;
+    let options = Options { reads_pipes: plan.is_first_process(), ..options };
     let log = Arc::new(FileLog::open(&plan.files, &options)?);
     warn_of_settings(&log)?;
     let journal = match &plan.journal {
@@ -124,26 +117,30 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let model = plan.load_model()?;
     let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
     let model_hash = model.as_ref().map(|model| model.content_hash());
-    let wants_rows = plan.out.is_some() || plan.store.is_some();
-    let sinks = match wants_rows && plan.is_first_process() {
-        true => Some(SinkThread::spawn(open_sinks(plan, &log, &settings, model_hash.clone())?, SINK_QUEUE_BYTES)?),
+    let sinks = match plan.wants_rows() && plan.is_first_process() {
+        true => {
+            let sinks = open_sinks(plan, &log, &settings, &journal, model_hash.clone())?;
+            Some(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?)
+        }
         false => None,
     };
     let shared = Arc::new(Shared {
         log: log.clone(),
         journal,
         settings,
-        stamping: plan.stamping(wants_rows),
+        stamping: plan.stamping(),
         sinks: Arc::new(Mutex::new(sinks)),
         gauges: gauges.clone(),
-        wants_rows,
     });
     let (cluster, agreement) = (plan.cluster(), plan.agreement(&shared, model_hash.as_deref())?);
     let watch = Watch::start(plan, &log, gauges);
     let for_workers = shared.clone();
-    let outcomes = cluster::execute(&cluster, &agreement, move |worker| match &model {
-        Some(model) => work(worker, &for_workers, PolicyScorer::new(model.clone())),
-        None => work(worker, &for_workers, NoModel),
+    let outcomes = cluster::execute(&cluster, &agreement, move |worker, wishes| {
+        let wants_rows = wishes.iter().any(|wish| wish == WANTS_ROWS);
+        match &model {
+            Some(model) => work(worker, &for_workers, wants_rows, PolicyScorer::new(model.clone())),
+            None => work(worker, &for_workers, wants_rows, NoModel),
+        }
     });
     // Also after an error, so that what was begun is taken away before the process ends.
     let sinks = shared.sinks.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -172,7 +169,6 @@ struct Shared {
     /// Worker 0 sends to them.
     sinks: Sinks,
     gauges: Arc<Gauges>,
-    wants_rows: bool,
 }
 
 /// What worker 0 brings home.
@@ -182,22 +178,33 @@ struct Done {
 }
 
 /// One worker, from start to end. `None` from all but worker 0.
-fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, WorkError> {
-    let done = complete(worker, shared, scorer);
+fn work(
+    worker: &mut Worker,
+    shared: &Shared,
+    wants_rows: bool,
+    scorer: impl Scorer + 'static,
+) -> Result<Option<Done>, WorkError> {
+    let done = complete(worker, shared, wants_rows, scorer);
     if done.is_err() {
         shared.gauges.stop.store(true, Ordering::Relaxed);
     }
     done
 }
 
-fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, WorkError> {
+fn complete(
+    worker: &mut Worker,
+    shared: &Shared,
+    wants_rows: bool,
+    scorer: impl Scorer + 'static,
+) -> Result<Option<Done>, WorkError> {
     let (index, peers) = (worker.index(), worker.peers());
     let gossip = Gossip::build(worker);
-    let sending = (shared.wants_rows && index == 0).then(|| Sending::new(shared.sinks.clone()));
-    let pipeline = pipeline::build(worker, &shared.settings, scorer, sending, shared.wants_rows);
+    let sending = (wants_rows && index == 0).then(|| Sending::new(shared.sinks.clone()));
+    let pipeline = pipeline::build(worker, &shared.settings, scorer, sending, wants_rows);
     let (collected, evaluation) = (pipeline.collected.clone(), pipeline.evaluation.clone());
     let advances = |partition| shared.journal.advances(partition);
-    let feed = Feed::new(shared.log.clone(), shared.stamping, &advances, index, peers)?;
+    let stamping = Stamping { wants_rows, ..shared.stamping };
+    let feed = Feed::new(shared.log.clone(), stamping, &advances, index, peers)?;
     drive(worker, feed, pipeline, gossip, &shared.gauges)?;
     let collected = collected.replace(Collected::new(shared.settings.popular.window, None));
     let evaluation = evaluation.take();
@@ -208,6 +215,7 @@ fn open_sinks(
     plan: &ReplayPlan,
     log: &FileLog,
     settings: &Settings,
+    journal: &Journal,
     model: Option<String>,
 ) -> Result<Vec<Box<dyn Sink>>, ReplayError> {
     let behaviors = &plan.config.behaviors.names;
@@ -219,8 +227,8 @@ fn open_sinks(
         let options = StoreOptions {
             path: path.clone(),
             pipeline: StorePipeline {
-                fingerprint: plan.fingerprint(log, settings, model.as_deref())?,
-                parts: plan.fingerprint_parts(log, settings, model.as_deref())?,
+                fingerprint: plan.fingerprint(log, settings, journal, model.as_deref()),
+                parts: plan.fingerprint_parts(log, settings, journal, model.as_deref()),
             },
             log: log.id(),
             behaviors: behaviors.clone(),

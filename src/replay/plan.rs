@@ -7,6 +7,7 @@ use crate::config::{
     Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward,
     TimeUnit as TimeUnitWord,
 };
+use crate::journal::Journal;
 use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
@@ -27,6 +28,9 @@ use std::sync::atomic::AtomicBool;
 /// About how much text all first chunks may have together.
 const FIRST_CHUNKS_BYTES: usize = 64 << 20;
 const CHUNK_BYTES_MIN: usize = 16 << 10;
+
+/// Process 0's wish for the rows of all outputs, which it writes.
+pub(super) const WANTS_ROWS: &str = "rows";
 
 /// Which of the dataflows run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,8 @@ pub fn source_options(config: &Config, log_name: Option<String>, files: usize) -
     };
     // A first chunk of every file waits until the last one has its turn.
     let chunk_bytes = (FIRST_CHUNKS_BYTES / files.max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
-    Ok(Options { columns: source.columns.to_string().parse()?, header, dialect, log_name, chunk_bytes })
+    let columns = source.columns.to_string().parse()?;
+    Ok(Options { columns, header, dialect, log_name, chunk_bytes, reads_pipes: true })
 }
 
 /// The unit of the log's times.
@@ -136,26 +141,32 @@ impl ReplayPlan {
         }
     }
 
-    /// What all processes must have in common: input, and everything that changes results or operators.
+    /// What all processes must have in common: input, and everything that changes results or operators. And what process
+    /// 0 decides, whose store and files they are.
     pub(super) fn agreement(&self, shared: &Shared, model: Option<&str>) -> Result<Agreement, ReplayError> {
+        let wishes = if self.wants_rows() { vec![WANTS_ROWS.to_owned()] } else { Vec::new() };
         if self.processes.is_none() {
-            return Ok(Agreement::default());
+            return Ok(Agreement { parts: Vec::new(), wishes });
         }
         let mut parts = Vec::new();
         for at in 0..shared.log.partitions().len() {
-            // Standard input is process 0's alone.
-            if let Some(identity) = shared.log.content_identity(at)? {
-                parts.push((format!("input {}, file {at}", self.files[at].display()), identity.to_string()));
-            }
+            let identity = shared.log.content_identity(at)?;
+            let identity = identity.map_or("a pipe".to_owned(), |identity| identity.to_string());
+            parts.push((format!("input {}, file {at}", self.files[at].display()), identity));
         }
         let digest = |value: &dyn std::fmt::Debug| blake3::hash(format!("{value:?}").as_bytes()).to_hex().to_string();
-        let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, model)?;
+        let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, &shared.journal, model);
         let own = [("configuration", "configuration"), ("model", "model"), ("journal", "journal")];
         parts.extend(own.map(|(name, key)| (name.to_owned(), digest(&parts_of.get(key)))));
         let flags =
             (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
         parts.push(("flags".to_owned(), digest(&flags)));
-        Ok(Agreement { parts })
+        Ok(Agreement { parts, wishes })
+    }
+
+    /// Whether this process has a place to write rows to.
+    pub(super) fn wants_rows(&self) -> bool {
+        self.out.is_some() || self.store.is_some()
     }
 
     /// Whether this is the process that writes, or the only one.
@@ -210,8 +221,8 @@ impl ReplayPlan {
         })
     }
 
-    /// The rules that rows are stamped by.
-    pub(super) fn stamping(&self, wants_rows: bool) -> Stamping {
+    /// The rules that rows are stamped by; whether rows are wanted is process 0's decision.
+    pub(super) fn stamping(&self) -> Stamping {
         let time = &self.config.time;
         Stamping {
             lateness: time.lateness.ms(),
@@ -222,7 +233,7 @@ impl ReplayPlan {
             jump_max: self.config.source.max_jump.map(|jump| jump.ms()),
             tick: steps(time.tick.ms()),
             until: self.until.unwrap_or(Time::MAX),
-            wants_rows,
+            wants_rows: false,
         }
     }
 
@@ -231,10 +242,11 @@ impl ReplayPlan {
         &self,
         log: &FileLog,
         settings: &Settings,
+        journal: &Journal,
         model: Option<&str>,
-    ) -> Result<String, ReplayError> {
-        let parts = Value::Object(self.fingerprint_parts(log, settings, model)?);
-        Ok(blake3::hash(parts.to_string().as_bytes()).to_hex().to_string())
+    ) -> String {
+        let parts = Value::Object(self.fingerprint_parts(log, settings, journal, model));
+        blake3::hash(parts.to_string().as_bytes()).to_hex().to_string()
     }
 
     /// What the fingerprint is made of.
@@ -242,23 +254,18 @@ impl ReplayPlan {
         &self,
         log: &FileLog,
         settings: &Settings,
+        journal: &Journal,
         model: Option<&str>,
-    ) -> Result<Map<String, Value>, ReplayError> {
+    ) -> Map<String, Value> {
         let Dataflows { popular, recent, recommend } = self.dataflows;
-        let journal = match &self.journal {
-            Some(path) => {
-                Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?)
-            }
-            None => None,
-        };
         let parts = json!({
             "log": log.id(),
             "configuration": self.config.fingerprint(settings.length),
             "model": model,
-            "journal": journal.map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
+            "journal": journal.content_hash(),
             "dataflows": [popular, recent, recommend],
         });
-        Ok(parts.as_object().cloned().unwrap_or_default())
+        parts.as_object().cloned().unwrap_or_default()
     }
 }
 
