@@ -2,11 +2,15 @@
 
 use super::tables::tables;
 use super::{Log, checked, digests, eddyline, outputs, unruly};
+use eddyline::config::Config;
+use eddyline::progress::Progress;
+use eddyline::replay::{self, Dataflows, OtherPipeline, Processes, ReplayPlan};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A command for each process of a cluster on this machine, without inputs, and the processes' addresses.
@@ -116,4 +120,34 @@ fn a_file_that_grew_between_the_starts_is_named() {
         let expected = format!("processes 0 and 1 disagree on the input {}, file 0 (9 bytes, ", log.files[0].display());
         assert!(told.contains(&expected) && told.contains(" and 18 bytes, "), "{told}");
     }
+}
+
+/// Two processes, played by two threads of this one.
+#[test]
+fn process_0_counts_the_work_of_all() {
+    let log = unruly("8");
+    let (_, addresses) = commands(log.directory.path(), 2);
+    let plan = |index: usize| ReplayPlan {
+        config: Config::default(),
+        files: log.files.clone(),
+        workers: 1,
+        processes: Some(Processes { index, addresses: addresses.clone() }),
+        dataflows: Dataflows::default(),
+        store: None,
+        other_pipeline: OtherPipeline::Refuse,
+        out: None,
+        evaluate: false,
+        strict: false,
+        until: None,
+        journal: None,
+        log_name: None,
+        progress: Progress::hidden(),
+        stop: Arc::default(),
+    };
+    let [first, second] = [plan(0), plan(1)];
+    let other = std::thread::spawn(move || replay::run(&second).unwrap().is_none());
+    let outcome = replay::run(&first).unwrap().unwrap();
+    assert!(other.join().unwrap());
+    assert!(outcome.summary.events > 10_000);
+    assert_eq!(outcome.throughput.last().map(|moment| moment.1), Some(outcome.summary.events));
 }

@@ -3,8 +3,10 @@
 use super::stamp::{Course, Stamping};
 use super::{FeedError, Summary};
 use crate::journal::Advances;
+use crate::sinks::Rejected;
 use crate::sources::csv::record_at;
 use crate::sources::{FileLog, ParsedChunk, Reading, Stream, parse};
+use dataflows::event::Event;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -23,6 +25,12 @@ impl Parsed {
     /// The record on a line of it; `first` says that it is the start of a file.
     pub(super) fn record(&self, first: bool, line: u32) -> &[u8] {
         record_at(&self.buffer[self.span.clone()], first, line).unwrap_or_default()
+    }
+
+    /// About what its rows take in a report.
+    pub(super) fn report_bytes(&self) -> u64 {
+        let rejected = self.chunk.rejected().map(|line| size_of::<Rejected>() + line.record.len()).sum::<usize>();
+        (self.chunk.rows.len() * size_of::<Event>() + rejected) as u64
     }
 }
 
@@ -88,14 +96,15 @@ impl Partition {
         !self.ended && !matches!(self.ours, Ours::None)
     }
 
-    /// Notes that the partition has ended, if all its chunks are folded or time has stopped.
-    pub(super) fn end_if_done(&mut self) {
+    /// Notes that the partition has ended, if all its chunks are folded or time has stopped; says whether it has.
+    pub(super) fn end_if_done(&mut self) -> bool {
         if self.chunks.is_some_and(|chunks| self.folded >= chunks) || self.course.has_stopped() {
             self.ended = true;
             self.ours = Ours::None;
             self.parsed.clear();
             self.summaries.clear();
         }
+        self.ended
     }
 
     /// Folds a chunk that another worker stamps.

@@ -11,6 +11,7 @@ use dataflows::time::{LatePolicy, Steps};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// SplitMix64.
@@ -71,6 +72,24 @@ impl Case {
         Case { directory, files, journal: Journal::default(), stamping }
     }
 
+    /// The same, packed.
+    fn pack(&mut self) {
+        for file in &mut self.files {
+            let text = fs::read(&*file).unwrap();
+            file.set_extension("gz");
+            let packed = fs::File::create(&*file).unwrap();
+            let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+            encoder.write_all(&text).unwrap();
+            encoder.finish().unwrap();
+        }
+    }
+
+    fn feeds(&self, workers: usize, chunk_bytes: usize) -> Vec<Feed> {
+        let log = self.open(chunk_bytes);
+        let advances = |partition| self.journal.advances(partition);
+        (0..workers).map(|index| Feed::new(log.clone(), self.stamping, &advances, index, workers).unwrap()).collect()
+    }
+
     fn open(&self, chunk_bytes: usize) -> Arc<FileLog> {
         let options = Options { chunk_bytes, ..Options::default() };
         Arc::new(FileLog::open(&self.files, &options).unwrap())
@@ -78,22 +97,20 @@ impl Case {
 
     /// What `workers` feeds hand over, in an order that `seed` decides.
     fn play(&self, workers: usize, chunk_bytes: usize, seed: u64) -> Seen {
-        let log = self.open(chunk_bytes);
-        let advances = |partition| self.journal.advances(partition);
-        let feed = |index| Feed::new(log.clone(), self.stamping, &advances, index, workers).unwrap();
-        let mut feeds: Vec<Feed> = (0..workers).map(feed).collect();
-        let mut mail: Vec<VecDeque<Summary>> = vec![VecDeque::new(); workers];
+        let mut feeds = self.feeds(workers, chunk_bytes);
+        let mut mail: Vec<VecDeque<News>> = vec![VecDeque::new(); workers];
         let (mut seen, mut random) = (Seen::default(), Random(seed));
         while feeds.iter().any(|feed| feed.frontier().is_some()) {
             let at = random.below(workers);
-            let mut summaries = Vec::new();
-            match random.below(3) {
-                0 => drop(feeds[at].read(&mut summaries).unwrap()),
-                1 => mail[at].pop_front().into_iter().for_each(|summary| feeds[at].hear(summary)),
-                _ => feeds[at].fold(&mut summaries, |events, report| seen.take(events, report)).unwrap(),
+            let mut news = Vec::new();
+            match random.below(4) {
+                0 => drop(feeds[at].read(&mut news).unwrap()),
+                1 => mail[at].pop_front().into_iter().for_each(|news| feeds[at].hear(news)),
+                2 if at == 0 => feeds[0].take(&mut news),
+                _ => feeds[at].fold(&mut news, |events, report| seen.take(events, report)).unwrap(),
             }
             for other in (0..workers).filter(|other| *other != at) {
-                mail[other].extend(&summaries);
+                mail[other].extend(&news);
             }
         }
         seen
@@ -229,4 +246,56 @@ fn the_record_of_a_jump_is_its_own_line_in_every_chunk() {
         assert!(seen.rejected.values().all(|(reason, _)| *reason == RejectReason::Jump));
         assert_eq!(seen, case.at_once());
     }
+}
+
+/// Two days, a file each, the second one the other worker's.
+#[test]
+fn a_later_partition_waits_for_its_turn() {
+    let day = |first: u64| (first..first + 5_000).map(|time| format!("1,2,pv,{time}\n")).collect::<String>();
+    let mut case = Case::of(&[day(0).as_bytes(), day(100_000).as_bytes()]);
+    for packed in [false, true] {
+        if packed {
+            case.pack();
+        }
+        let mut feeds = case.feeds(2, 1_000);
+        let (mut handed, mut news, mut parsed) = (0, Vec::new(), 0);
+        while feeds[1].read(&mut news).unwrap() {
+            parsed += 1;
+            feeds[1].fold(&mut news, |events, _| handed += std::mem::take(events).len()).unwrap();
+        }
+        assert!(parsed <= 2 * AHEAD_MAX, "packed: {packed}, {parsed} chunks");
+        assert!(handed <= 100, "packed: {packed}, {handed} events of the second day before the first has begun");
+        assert_eq!(case.play(2, 1_000, 3).counts.1, 10_000);
+    }
+}
+
+/// Neither time nor the frontier moves; the sinks are slow, so worker 0 stands still.
+#[test]
+fn rejected_records_wait_for_worker_0() {
+    let mut case = Case::of(&[b"", "x\n".repeat(3_000_000).as_bytes()]);
+    case.pack();
+    let mut feeds = case.feeds(2, 256 << 10);
+    let (mut handed, mut news) = (0, Vec::new());
+    let bytes = |report: &Report| (report.rejections.len() * (size_of::<Rejected>() + 1)) as u64;
+    let mut pass = |from: usize, feeds: &mut [Feed], handed: &mut u64| {
+        while feeds[from].read(&mut news).unwrap() {
+            feeds[from].fold(&mut news, |_, report| *handed += bytes(&report)).unwrap();
+        }
+        feeds[from].fold(&mut news, |_, report| *handed += bytes(&report)).unwrap();
+        if from == 0 {
+            feeds[0].take(&mut news);
+        }
+        news.drain(..).for_each(|news| feeds[1 - from].hear(news));
+    };
+    // The first partition's end is told by worker 0.
+    pass(0, &mut feeds, &mut handed);
+    let mut before = 0;
+    while feeds.iter().any(|feed| feed.frontier().is_some()) {
+        pass(1, &mut feeds, &mut handed);
+        let one_chunk = 10 << 20;
+        assert!(handed - before <= REPORTS_BYTES_MAX + one_chunk, "{} bytes at once", handed - before);
+        before = handed;
+        pass(0, &mut feeds, &mut handed);
+    }
+    assert_eq!(handed, 3_000_000 * (size_of::<Rejected>() as u64 + 1));
 }
