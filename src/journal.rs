@@ -9,7 +9,7 @@
 //! model, a forgotten user) are refused: a replay that left them out would not repeat the run.
 
 use dataflows::event::Time;
-use dataflows::time::PartitionClock;
+use dataflows::time::{PartitionClock, TIME_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,10 @@ impl Journal {
                 Entry::Advance { partition, offset, watermark } => (partition, offset, watermark),
                 Entry::Partition { partition, watermark } => (partition, 0, watermark),
             };
+            if watermark > TIME_MAX {
+                let reason = format!("the watermark {watermark} lies after 9999-12-31");
+                return Err(JournalError::Entry { path: path.into(), line, reason });
+            }
             if partition as usize >= partitions {
                 return Err(JournalError::Partition { path: path.into(), line, partition, partitions });
             }
@@ -166,5 +170,13 @@ mod tests {
         assert!(message("\n{\"entry\":\"advance\"}").contains("line 2: missing field"));
         assert!(message("{\"entry\":\"partition\",\"partition\":2,\"watermark\":1}").contains("partition 2 in line 1"));
         assert!(message("rubbish").contains("line 1"));
+        let at = |watermark: Time| {
+            read(&format!("{{\"entry\":\"advance\",\"partition\":0,\"offset\":7,\"watermark\":{watermark}}}"))
+        };
+        assert!(at(TIME_MAX).is_ok());
+        for beyond in [TIME_MAX + 1, Time::MAX] {
+            let message = at(beyond).unwrap_err().to_string();
+            assert!(message.ends_with(&format!("line 1: the watermark {beyond} lies after 9999-12-31")), "{message}");
+        }
     }
 }

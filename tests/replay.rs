@@ -5,6 +5,8 @@
 
 #[path = "replay/clusters.rs"]
 mod clusters;
+#[path = "replay/models.rs"]
+mod models;
 #[path = "replay/reference.rs"]
 mod reference;
 #[path = "replay/stopped.rs"]

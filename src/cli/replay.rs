@@ -4,7 +4,7 @@ use super::cluster::ClusterArgs;
 use super::configuration::ConfigArgs;
 use super::failure::usage;
 use super::{Terminal, outcome, parse, signals};
-use crate::config::{ConfigError, ConfigErrors, Duration, Ids, Loaded};
+use crate::config::{ConfigErrors, Duration, Ids, Loaded};
 use crate::replay::{self, Dataflows, OtherPipeline, ReplayPlan};
 use anyhow::Result;
 use clap::Args;
@@ -163,8 +163,7 @@ fn ids_are_known(loaded: &Loaded, store: Option<&Path>) -> Result<(), ConfigErro
     if config.output.ids == Ids::Raw || config.model.dir.is_some() || store.is_none() {
         return Ok(());
     }
-    let message = "output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"";
-    Err(ConfigError::Inconsistent(message.into()).into())
+    Err(replay::ids_need_a_model().into())
 }
 
 #[cfg(test)]

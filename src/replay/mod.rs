@@ -11,7 +11,7 @@ mod watch;
 
 pub use crate::sinks::embedded::OtherPipeline;
 pub use drive::Gauges;
-pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, source_options, time_unit};
+pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, ids_need_a_model, source_options, time_unit};
 pub use summary::{Summary, Throughput};
 
 use crate::cluster::{self, ClusterError, ExecuteError};
@@ -22,6 +22,7 @@ use crate::model::rank::PolicyScorer;
 use crate::pipeline::{self, Collected, Sending, Settings, Sinks};
 use crate::sinks::canonical::CanonicalFiles;
 use crate::sinks::embedded::{EmbeddedStore, Pipeline as StorePipeline, StoreOptions};
+use crate::sinks::ids::OutputIds;
 use crate::sinks::thread::SinkThread;
 use crate::sinks::{End, Rejected, Sink, SinkError};
 use crate::sources::diagnose::explain;
@@ -116,10 +117,11 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     };
     let model = plan.load_model()?;
     let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
-    let model_hash = model.as_ref().map(|model| model.content_hash());
+    let model_hash = model.as_ref().filter(|_| plan.shows_model()).map(|model| model.content_hash());
     let sinks = match plan.wants_rows() && plan.is_first_process() {
         true => {
-            let sinks = open_sinks(plan, &log, &settings, &journal, model_hash.clone())?;
+            let ids = plan.output_ids(model.as_ref())?;
+            let sinks = open_sinks(plan, &log, &settings, &journal, (model_hash.clone(), ids))?;
             Some(SinkThread::spawn(sinks, SINK_QUEUE_BYTES)?)
         }
         false => None,
@@ -216,7 +218,7 @@ fn open_sinks(
     log: &FileLog,
     settings: &Settings,
     journal: &Journal,
-    model: Option<String>,
+    (model, ids): (Option<String>, OutputIds),
 ) -> Result<Vec<Box<dyn Sink>>, ReplayError> {
     let behaviors = &plan.config.behaviors.names;
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -234,7 +236,7 @@ fn open_sinks(
             behaviors: behaviors.clone(),
             model,
             slide: settings.popular.window.slide().length(),
-            ids: Default::default(),
+            ids,
             other_pipeline: plan.other_pipeline,
             commit_rows: StoreOptions::REPLAY_COMMIT_ROWS,
             lock_wait: StoreOptions::LOCK_WAIT,

@@ -4,7 +4,7 @@ use super::feed::Stamping;
 use super::{ReplayError, Shared};
 use crate::cluster::{Agreement, Cluster};
 use crate::config::{
-    Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward,
+    Algorithm as AlgorithmWord, Config, ConfigError, Exclude as ExcludeWord, Header as HeaderWord, Ids, Late, Reward,
     TimeUnit as TimeUnitWord,
 };
 use crate::journal::Journal;
@@ -13,6 +13,7 @@ use crate::model::rank::Model;
 use crate::pipeline::Settings;
 use crate::progress::Progress;
 use crate::sinks::embedded::OtherPipeline;
+use crate::sinks::ids::{Indices, OutputIds};
 use crate::sources::files::CHUNK_BYTES;
 use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;
@@ -179,15 +180,36 @@ impl ReplayPlan {
         self.workers * self.processes.as_ref().map_or(1, |processes| processes.addresses.len())
     }
 
-    /// Reads the model directory, if one is configured.
+    /// Reads the model directory, if one is configured and matters: it scores, gives sequences their length, and knows the
+    /// indices that outputs may show.
     pub(super) fn load_model(&self) -> Result<Option<Arc<Model>>, ReplayError> {
-        let Some(dir) = self.config.model.dir.as_ref().filter(|_| self.dataflows.recommend) else { return Ok(None) };
+        let matters = self.dataflows.recent || self.shows_model();
+        let Some(dir) = self.config.model.dir.as_ref().filter(|_| matters) else { return Ok(None) };
         let algorithm = match self.config.model.algorithm {
             AlgorithmWord::Reinforce => Algorithm::Reinforce,
             AlgorithmWord::Ddpg => Algorithm::Ddpg,
             AlgorithmWord::Bcq => Algorithm::Bcq,
         };
         Ok(Some(Arc::new(Model::load(dir, algorithm, self.config.model.seed)?)))
+    }
+
+    /// Whether results depend on what the model holds, and not only on the length of its histories.
+    pub(super) fn shows_model(&self) -> bool {
+        self.dataflows.recommend || self.config.output.ids == Ids::Model
+    }
+
+    /// The ids that the store shows.
+    pub(super) fn output_ids(&self, model: Option<&Arc<Model>>) -> Result<OutputIds, ReplayError> {
+        match (self.config.output.ids, model) {
+            (Ids::Raw, _) => Ok(OutputIds::Raw),
+            (Ids::Model, None) => Err(ReplayError::Configuration(ids_need_a_model())),
+            (Ids::Model, Some(model)) => {
+                let (of_users, of_items) = (model.clone(), model.clone());
+                let users = Indices::new(model.users().len(), move |id| of_users.users().index(id));
+                let items = Indices::new(model.items().len(), move |id| of_items.items().index(id));
+                Ok(OutputIds::Model { users, items })
+            }
+        }
     }
 
     /// The pipeline's settings, for a model with histories of `history`.
@@ -267,6 +289,12 @@ impl ReplayPlan {
         });
         parts.as_object().cloned().unwrap_or_default()
     }
+}
+
+/// What is wrong with `output.ids = "model"` where no model is configured.
+pub fn ids_need_a_model() -> ConfigError {
+    let message = "output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"";
+    ConfigError::Inconsistent(message.into())
 }
 
 fn steps(length: Time) -> Steps {
