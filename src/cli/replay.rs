@@ -84,6 +84,12 @@ fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
         return Err(usage!("- is given twice, but there is one standard input"));
     }
     let other_pipeline = results.other_pipeline()?;
+    let dataflows = results.dataflows();
+    if results.evaluate && !(dataflows.recommend && dataflows.popular) {
+        return Err(usage!(
+            "--evaluate compares recommendations with popular items: let --only name recommend and popular, or leave it out"
+        ));
+    }
     let loaded = config.load()?;
     if let Some(until) = until {
         is_frontier(until, loaded.config.time.tick)?;
@@ -94,7 +100,7 @@ fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
         files,
         workers: cluster.workers(),
         processes: cluster.cluster()?,
-        dataflows: results.dataflows(),
+        dataflows,
         store: store.map(Path::to_owned),
         other_pipeline,
         out: results.out,

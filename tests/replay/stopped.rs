@@ -83,6 +83,30 @@ fn a_stopped_store_is_taken_further_by_later_runs() {
     assert_eq!(meta(&grown, "fingerprint"), meta(&whole, "fingerprint"));
 }
 
+#[test]
+fn a_stopped_evaluation_is_that_of_the_events_and_lists_so_far() {
+    let size =
+        ["--events", "5000", "--users", "60", "--items", "40", "--duration", "3h", "--disorder", "0s", "--late", "0"];
+    let log = Log::generated(&size);
+    let until = START + HOUR;
+    let before = |line: &&str| line.rsplit(',').next().unwrap().trim().parse::<i64>().unwrap() * 1000 < until;
+    let text = String::from_utf8(log.texts().remove(0)).unwrap();
+    let prefix = text.lines().filter(before).map(|line| format!("{line}\n")).collect::<String>();
+    let evaluated = |log: &Log| {
+        let until = until.to_string();
+        let mut command = eddyline(&["replay", "--json", "--evaluate", "--until", &until]);
+        let outcome = checked(command.args(&log.files).output().unwrap());
+        let outcome: serde_json::Value = serde_json::from_str(&outcome).unwrap();
+        let digests = outcome["replay"]["digests"].clone();
+        (outcome["evaluation"].clone(), digests)
+    };
+    let (evaluation, digests) = evaluated(&log);
+    assert_eq!(evaluated(&Log::of(&[prefix.as_bytes()])), (evaluation.clone(), digests.clone()));
+    assert_eq!(evaluation["events"], prefix.lines().count());
+    assert_eq!(evaluation["methods"][1]["lists"], digests["popular"]["rows"]);
+    assert_eq!(evaluation["methods"][0]["lists"], digests["recommendations"]["rows"]);
+}
+
 /// Notes how far each batch claims to be.
 struct Claims(Arc<Mutex<Vec<u64>>>);
 
