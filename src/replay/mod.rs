@@ -116,7 +116,7 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
         None => Journal::default(),
     };
     let model = plan.load_model()?;
-    let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
+    let settings = plan.settings(model.as_ref())?;
     let model_hash = model.as_ref().filter(|_| plan.shows_model()).map(|model| model.content_hash());
     let sinks = match plan.wants_rows() && plan.is_first_process() {
         true => {

@@ -17,6 +17,7 @@ use crate::sinks::ids::{Indices, OutputIds};
 use crate::sources::files::CHUNK_BYTES;
 use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;
+use dataflows::evaluation::Offered;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
 use dataflows::recommend::{Exclude, Recommend};
@@ -212,12 +213,13 @@ impl ReplayPlan {
         }
     }
 
-    /// The pipeline's settings, for a model with histories of `history`.
-    pub(super) fn settings(&self, history: Option<usize>) -> Result<Settings, ReplayError> {
+    /// The pipeline's settings, next to a model.
+    pub(super) fn settings(&self, model: Option<&Arc<Model>>) -> Result<Settings, ReplayError> {
         let Config { time, popular, recent, recommend, behaviors, .. } = &self.config;
         let tick = steps(time.tick.ms());
         let slide = steps(popular.slide.ms());
-        let length = self.config.sequence_length(history).map_err(ReplayError::Configuration)?;
+        let length =
+            self.config.sequence_length(model.map(|model| model.history())).map_err(ReplayError::Configuration)?;
         let rewards = match recommend.reward {
             Reward::Count => Vec::new(),
             Reward::Weighted => behaviors.rewards.clone(),
@@ -228,7 +230,10 @@ impl ReplayPlan {
         };
         let window = Window::new(popular.window.ms(), slide).expect("the configuration checked that it is a multiple");
         let Dataflows { popular: lists, recent: sequences, recommend: recommendations } = self.dataflows;
-        let evaluate = Evaluate { n: recommend.n, tick, slide, rewards: behaviors.rewards.clone() };
+        let offered = model.filter(|_| self.dataflows.recommend).cloned().map_or(Offered::default(), |model| {
+            Offered::new(model.items().len(), move |item| model.items().index(item.0).is_some())
+        });
+        let evaluate = Evaluate { n: recommend.n, tick, slide, rewards: behaviors.rewards.clone(), offered };
         Ok(Settings {
             tick,
             popular: Popular { window, top: popular.top, weights: popular.weights.clone() },

@@ -132,3 +132,23 @@ fn sequences_are_as_long_as_the_models_histories_whatever_runs() {
     assert_eq!(lengths(&all), 5);
     assert_eq!(only["recent"], all["recent"]);
 }
+
+#[test]
+fn the_catalogue_is_what_the_log_shows_or_the_model_has() {
+    let log = log();
+    let text = String::from_utf8(log.texts().remove(0)).unwrap();
+    let items = text.lines().map(|line| number(line.split(',').nth(1).unwrap()));
+    let catalogue: std::collections::BTreeSet<u64> = items.chain(map("item_map.json").into_keys()).collect();
+    for workers in ["1", "3"] {
+        let model = model();
+        let mut command = eddyline(&["replay", "--json", "--evaluate", "-w", workers]);
+        let outcome = command.args(["--model-dir", model.to_str().unwrap()]).args(&log.files).output().unwrap();
+        let outcome: serde_json::Value = serde_json::from_str(&checked(outcome)).unwrap();
+        let evaluation = &outcome["evaluation"];
+        assert_eq!(evaluation["catalogue"], catalogue.len());
+        let coverage = evaluation["methods"][0]["coverage"].as_f64().unwrap();
+        let distinct = evaluation["methods"][0]["distinct_items"].as_u64().unwrap();
+        assert!(distinct > 17, "the model puts out items that the log never shows: {distinct}");
+        assert!(coverage <= 1.0, "{coverage}");
+    }
+}
