@@ -174,10 +174,11 @@ impl Decision {
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     partitions: BTreeMap<u32, Advances>,
+    content_hash: Option<String>,
 }
 
 impl Journal {
-    /// Reads the journal of a log of `partitions` partitions.
+    /// Reads the journal of a log of `partitions` partitions, once: it may be a pipe.
     ///
     /// # Errors
     /// If it can't be read, or one of its lines is no entry that can be repeated.
@@ -209,7 +210,14 @@ impl Journal {
             }
         }
         partitions.values_mut().for_each(Advances::sort);
-        Journal { partitions }
+        // Decisions are plain numbers: writing them as JSON can't fail.
+        let text = serde_json::to_vec(decisions).unwrap_or_default();
+        Journal { partitions, content_hash: Some(blake3::hash(&text).to_hex().to_string()) }
+    }
+
+    /// BLAKE3 of its decisions, in hex; `None` without a journal.
+    pub fn content_hash(&self) -> Option<&str> {
+        self.content_hash.as_deref()
     }
 
     /// The advances and losses of one partition.
@@ -243,6 +251,12 @@ impl Advances {
             }
             joined
         });
+    }
+
+    /// The offset of the next advance to be repeated.
+    #[inline]
+    pub fn next_offset(&self) -> Option<u64> {
+        self.entries.get(self.next).map(|(offset, _)| *offset)
     }
 
     /// Repeats the advances at offsets up to `offset`, the next one to be read. Offsets must not decrease.

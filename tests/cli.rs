@@ -158,6 +158,14 @@ fn wrong_flags_are_one_line_each() {
             vec!["replay", "x", "--hostfile", "hosts"],
             "the following required arguments were not provided: --processes <PROCESSES>",
         ),
+        (
+            vec!["replay", "x", "--evaluate", "--only", "recent,popular"],
+            "--evaluate compares recommendations with popular items: let --only name recommend and popular, or leave it out",
+        ),
+        (
+            vec!["replay", "x", "--evaluate", "--only", "recommend"],
+            "--evaluate compares recommendations with popular items: let --only name recommend and popular, or leave it out",
+        ),
         (vec!["replay", "x", "--report", "r"], "the following required arguments were not provided: --evaluate"),
         (vec!["replay", "x", "--purge"], "--purge is about a store: add --store PATH"),
         (vec!["replay", "x", "--new-generation"], "--new-generation is about a store: add --store PATH"),
@@ -282,10 +290,10 @@ fn check_finds_everything_at_once() {
     let output = run(&["check", "-c", &file("shop.toml"), &file("empty.csv"), &file("none.csv")]);
     assert_eq!(output.status.code(), Some(78));
     let errors: Vec<&str> = stderr(&output).lines().collect();
-    assert_eq!(errors.len(), 4, "{}", stderr(&output));
+    assert_eq!(errors.len(), 3, "{}", stderr(&output));
     assert!(errors.iter().all(|line| line.starts_with("error: ")));
-    assert!(errors[2].contains("empty.csv") && errors[2].ends_with("is empty"), "{}", errors[2]);
-    assert!(errors[3].contains("none.csv: No such file"), "{}", errors[3]);
+    assert!(errors[2].contains("none.csv: No such file"), "{}", errors[2]);
+    assert!(stdout(&output).ends_with("empty.csv: is empty, a log without events\n"), "{}", stdout(&output));
 }
 
 #[test]
@@ -308,6 +316,14 @@ fn check_looks_at_models_inputs_and_stores() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stdout(&output).lines().count(), 3);
     assert!(!dir.path().join("results.db").exists());
+}
+
+#[test]
+fn an_empty_log_is_right_and_can_be_replayed() {
+    let dir = files(&[("empty.csv", "")]);
+    let output = run(&["check", &within(&dir, "empty.csv")]);
+    assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    assert!(run(&["replay", &within(&dir, "empty.csv")]).status.success());
 }
 
 #[test]

@@ -44,8 +44,9 @@ fn child() {
         addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
         connect_timeout: Duration::from_millis(timeout_ms.parse().unwrap()),
     };
-    let agreement = Agreement { parts: vec![("configuration".to_owned(), digest.to_owned())] };
-    match execute(&cluster, &agreement, move |worker| work(worker, role)) {
+    let parts = vec![("configuration".to_owned(), digest.to_owned())];
+    let agreement = Agreement { parts, wishes: Vec::new() };
+    match execute(&cluster, &agreement, move |worker, _| work(worker, role)) {
         Ok(sums) => {
             println!("\nsum {}", sums.iter().sum::<u64>());
             std::process::exit(0);

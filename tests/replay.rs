@@ -3,13 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
+#[path = "replay/clusters.rs"]
+mod clusters;
+#[path = "replay/models.rs"]
+mod models;
 #[path = "replay/reference.rs"]
 mod reference;
+#[path = "replay/stopped.rs"]
+mod stopped;
+#[path = "replay/tables.rs"]
+mod tables;
 
 use reference::Rules;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -74,21 +81,11 @@ impl Log {
     /// Several processes on this machine; what process 0 wrote.
     fn replay_across(&self, processes: usize, flags: &[&str]) -> (BTreeMap<String, String>, serde_json::Value) {
         let out = self.directory.path().join(format!("across-{processes}"));
-        let hosts = self.directory.path().join("hosts");
-        let free: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses: Vec<String> = free.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
-        fs::write(&hosts, addresses.join("\n")).unwrap();
-        drop(free);
-        let start = |index: usize| -> Child {
-            let (count, index) = (processes.to_string(), index.to_string());
-            let mut command = eddyline(&["replay", "--json", "--out", out.to_str().unwrap()]);
+        let commands = clusters::commands(self.directory.path(), processes).0.into_iter().map(|mut command| {
+            command.args(["--out", out.to_str().unwrap()]).args(&self.files).args(flags);
             command
-                .args(["-n", &count, "-p", &index, "--hostfile", hosts.to_str().unwrap()])
-                .args(&self.files)
-                .args(flags);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        };
-        let children: Vec<Child> = (0..processes).map(start).collect();
+        });
+        let children: Vec<Child> = commands.map(|mut command| command.spawn().unwrap()).collect();
         let stdouts: Vec<String> = children.into_iter().map(|c| checked(c.wait_with_output().unwrap())).collect();
         assert!(stdouts[1..].iter().all(String::is_empty), "process 0 speaks");
         (outputs(&out), digests(&stdouts[0]))
@@ -127,7 +124,8 @@ impl Log {
 fn flags(rules: &Rules) -> Vec<String> {
     let set = |key: &str, value: String| ["--set".to_owned(), format!("{key}={value}")];
     let late = if rules.admit_late { "admit" } else { "drop" };
-    [
+    let until = rules.until.map_or(Vec::new(), |until| vec!["--until".to_owned(), until.to_string()]);
+    let settings = [
         set("time.lateness", format!("{}ms", rules.lateness)),
         set("time.late", late.to_owned()),
         set("time.tick", format!("{}ms", rules.tick)),
@@ -137,8 +135,8 @@ fn flags(rules: &Rules) -> Vec<String> {
         set("recent.length", rules.length.to_string()),
         set("recommend.n", rules.n.to_string()),
         set("recommend.min_history", rules.min_history.to_string()),
-    ]
-    .concat()
+    ];
+    [settings.concat(), until].concat()
 }
 
 /// Disorder, late events, equal times, rubbish, several partitions.
@@ -297,4 +295,27 @@ fn a_real_log_equals_the_reference() {
         let one = log.replay("w1", &[]);
         assert!(one == log.replay("w4", &["-w", "4"]));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_may_be_a_pipe() {
+    let log = unruly("7");
+    let entry = "{\"entry\":\"advance\",\"partition\":0,\"offset\":100,\"watermark\":1511575200000}\n";
+    let [journal, pipe] = ["journal", "pipe"].map(|name| log.directory.path().join(name));
+    fs::write(&journal, entry).unwrap();
+    clusters::make_pipe(&pipe);
+    let run = |journal: &Path, store: &str| {
+        let store = log.directory.path().join(store);
+        let mut command = eddyline(&["replay", "--journal", journal.to_str().unwrap(), "--store"]);
+        let child = command.arg(&store).args(&log.files).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        (child, store)
+    };
+    let (child, from_file) = run(&journal, "file.db");
+    checked(clusters::end(child));
+    let (child, from_pipe) = run(&pipe, "pipe.db");
+    fs::write(&pipe, entry).unwrap();
+    checked(clusters::end(child));
+    assert_eq!(tables::meta(&from_pipe, "pipeline"), tables::meta(&from_file, "pipeline"));
+    assert!(tables::tables(&from_pipe) == tables::tables(&from_file));
 }

@@ -9,7 +9,7 @@
 //!
 //! All sums are of integers, so the result does not depend on the number of workers.
 
-use crate::evaluation::{Bucket, Evaluation, ListTally, METHODS, Tally, UserTally};
+use crate::evaluation::{Bucket, Evaluation, ListTally, METHODS, Offered, Tally, UserTally};
 use crate::event::{Event, ItemId, Time, UserId};
 use crate::hash::{IdMap, route};
 use crate::recommend::{Met, Recommended, StandingLists};
@@ -34,6 +34,8 @@ pub struct Evaluate {
     pub slide: Steps,
     /// Reward weights by behaviour; a behaviour beyond the end counts 1.
     pub rewards: Vec<i64>,
+    /// What can be recommended although the log may never show it.
+    pub offered: Offered,
 }
 
 /// Number of methods compared.
@@ -53,7 +55,7 @@ const BUCKETS_MAX: usize = 256;
 enum Part {
     Users(Vec<UserTally>),
     Buckets(Buckets),
-    /// By method, and the number of different items seen.
+    /// By method, and the number of different items seen that are not on offer.
     Lists([ListTally; N_METHODS], u64),
     /// Σ over listed items of log2(all events so far), by method.
     Totals([i128; N_METHODS]),
@@ -89,9 +91,9 @@ pub fn evaluate<'s>(
             options,
         ));
         let totals = totals(seen.clone(), listed.clone());
-        let novelty = novelty(seen, listed);
+        let novelty = novelty(seen, listed, options.offered.clone());
         let parts = tallies(recommended, popular, options.clone()).concat(novelty).concat(totals);
-        gather(parts, options.n).leave(scope)
+        gather(parts, options.n, options.offered.count()).leave(scope)
     })
 }
 
@@ -386,6 +388,7 @@ fn listed_popular<'s>(
 fn novelty<'s>(
     seen: StreamVec<'s, Time, (Time, ItemId, u64)>,
     listed: StreamVec<'s, Time, Listed>,
+    offered: Offered,
 ) -> StreamVec<'s, Time, Part> {
     seen.binary_frontier::<_, CapacityContainerBuilder<Vec<Part>>, _, _, _, _>(
         listed,
@@ -427,8 +430,8 @@ fn novelty<'s>(
                     && listed_frontier.is_empty()
                     && let Some(capability) = at_the_end.take()
                 {
-                    let catalogue = counts.values().filter(|(count, _)| *count > 0).count() as u64;
-                    output.session(&capability).give(Part::Lists(lists.clone(), catalogue));
+                    let only_seen = counts.iter().filter(|(item, (count, _))| *count > 0 && !offered.holds(**item));
+                    output.session(&capability).give(Part::Lists(lists.clone(), only_seen.count() as u64));
                 }
             }
         },
@@ -496,14 +499,14 @@ fn per_tick<'s>(listed: StreamVec<'s, Time, Listed>) -> StreamVec<'s, Time, (Tim
 }
 
 /// Puts all parts together, on worker 0.
-fn gather<'s>(parts: StreamVec<'s, Time, Part>, n: usize) -> StreamVec<'s, Time, Evaluation> {
+fn gather<'s>(parts: StreamVec<'s, Time, Part>, n: usize, offered: u64) -> StreamVec<'s, Time, Evaluation> {
     let index = parts.scope().index();
     parts.unary_frontier::<CapacityContainerBuilder<Vec<Evaluation>>, _, _, _>(
         Exchange::new(|_: &Part| 0),
         "evaluate: gather",
         |capability, _| {
             let mut at_the_end = Some(capability).filter(|_| index == 0);
-            let mut evaluation = Evaluation { n, ..Evaluation::default() };
+            let mut evaluation = Evaluation { n, catalogue: offered, ..Evaluation::default() };
             let mut buckets: Option<Buckets> = None;
             move |(input, frontier), output| {
                 input.for_each(|_, parts| {
@@ -534,8 +537,8 @@ fn take(part: Part, evaluation: &mut Evaluation, buckets: &mut Option<Buckets>) 
             Some(buckets) => buckets.merge(more),
             None => *buckets = Some(more),
         },
-        Part::Lists(lists, catalogue) => {
-            evaluation.catalogue += catalogue;
+        Part::Lists(lists, only_seen) => {
+            evaluation.catalogue += only_seen;
             for (sum, tally) in evaluation.lists.iter_mut().zip(lists) {
                 sum.lists += tally.lists;
                 sum.items += tally.items;

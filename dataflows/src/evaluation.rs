@@ -3,8 +3,10 @@
 //! Everything is counted in integers, so that the result does not depend on the order of addition, and hence not on the
 //! number of workers. Ratios, logarithms by rank and intervals are made from these counts at the very end.
 
-use crate::event::{Time, UserId};
+use crate::event::{ItemId, Time, UserId};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
 
 /// What is compared, in the order of every `[_; 3]` here: the recommendations, the popular list of floor(L/slide)·slide
 /// (its first n), and the user's last n distinct items, newest first.
@@ -68,6 +70,38 @@ pub struct Evaluation {
     pub bucket_width: Time,
     /// By method.
     pub lists: [ListTally; 3],
-    /// Different items in the log: what coverage is a share of.
+    /// Different items that the log shows or that [are on offer](Offered): what coverage is a share of.
     pub catalogue: u64,
+}
+
+/// The items that a policy can put on a list, whether or not the log ever shows them.
+#[derive(Clone, Default)]
+pub struct Offered {
+    count: u64,
+    holds: Option<Holds>,
+}
+
+type Holds = Arc<dyn Fn(ItemId) -> bool + Send + Sync>;
+
+impl Offered {
+    /// `count` items, of which `holds` tells them.
+    pub fn new(count: usize, holds: impl Fn(ItemId) -> bool + Send + Sync + 'static) -> Offered {
+        Offered { count: count as u64, holds: Some(Arc::new(holds)) }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether an item is one of them.
+    pub fn holds(&self, item: ItemId) -> bool {
+        self.holds.as_ref().is_some_and(|holds| holds(item))
+    }
+}
+
+impl fmt::Debug for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} items", self.count)
+    }
 }

@@ -110,7 +110,7 @@ fn input(path: &Path, config: Option<&Config>) -> Result<String> {
         return Ok("is a pipe, and is read only once".into());
     }
     if File::open(path)?.read(&mut [0])? == 0 {
-        bail!("is empty");
+        return Ok("is empty, a log without events".into());
     }
     let Some(config) = config else { return Ok("can be opened".into()) };
     let log = FileLog::open(&[path.to_owned()], &source_options(config, None, 1)?)?;

@@ -84,6 +84,12 @@ fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
         return Err(usage!("- is given twice, but there is one standard input"));
     }
     let other_pipeline = results.other_pipeline()?;
+    let dataflows = results.dataflows();
+    if results.evaluate && !(dataflows.recommend && dataflows.popular) {
+        return Err(usage!(
+            "--evaluate compares recommendations with popular items: let --only name recommend and popular, or leave it out"
+        ));
+    }
     let loaded = config.load()?;
     if loaded.config.source.format == Format::Json {
         let message = "source.format = \"json\" is for messages of Kafka; a replay reads files of \"csv\"";
@@ -98,7 +104,7 @@ fn plan(args: ReplayArgs, terminal: Terminal) -> Result<ReplayPlan> {
         files,
         workers: cluster.workers(),
         processes: cluster.cluster()?,
-        dataflows: results.dataflows(),
+        dataflows,
         store: store.map(Path::to_owned),
         other_pipeline,
         out: results.out,
@@ -167,8 +173,7 @@ fn ids_are_known(loaded: &Loaded, store: Option<&Path>) -> Result<(), ConfigErro
     if config.output.ids == Ids::Raw || config.model.dir.is_some() || store.is_none() {
         return Ok(());
     }
-    let message = "output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"";
-    Err(ConfigError::Inconsistent(message.into()).into())
+    Err(replay::ids_need_a_model().into())
 }
 
 #[cfg(test)]

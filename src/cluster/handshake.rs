@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 /// No HTTP method, TLS record or SSH banner begins like this.
 const MAGIC: [u8; 8] = *b"EDDYLINE";
 /// Version of the frames and messages.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 const HEADER_LEN: usize = MAGIC.len() + 4 + 4;
 /// Largest message: room for some five hundred named digests.
 const MESSAGE_MAX: usize = 64 << 10;
 /// Of a digest, what is printed.
-const DIGEST_SHOWN: usize = 16;
+const DIGEST_SHOWN: usize = 24;
 /// Of another process's own words, what is printed.
 const REASON_SHOWN: usize = 1000;
 
@@ -49,6 +49,8 @@ pub(super) struct Hello {
     pub(super) version: String,
     /// Named digests.
     pub(super) parts: Vec<(String, String)>,
+    /// What it wishes of all; only process 0's count.
+    pub(super) wishes: Vec<String>,
 }
 
 /// Why a message could not be read.
@@ -92,6 +94,7 @@ impl Hello {
             workers: cluster.workers,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             parts: agreement.parts.clone(),
+            wishes: agreement.wishes.clone(),
         }
     }
 
@@ -212,7 +215,7 @@ mod tests {
 
     fn hello() -> Hello {
         let parts = vec![("configuration".to_owned(), "ab".to_owned()), ("input a.csv".to_owned(), "cd".to_owned())];
-        Hello { index: 0, to: 1, processes: 2, workers: 4, version: "0.1.0".to_owned(), parts }
+        Hello { index: 0, to: 1, processes: 2, workers: 4, version: "0.1.0".to_owned(), parts, wishes: Vec::new() }
     }
 
     fn disagreement(change: impl FnOnce(&mut Hello)) -> Option<String> {
@@ -277,13 +280,13 @@ mod tests {
             read(b"GET / HTTP/1.1\r\n"),
             "what listens there is not eddyline: it does not greet as eddyline does"
         );
-        assert_eq!(read(b"EDDYLINE\x02\0\0\0\0\0\0\0"), "it runs another version of eddyline");
+        assert_eq!(read(b"EDDYLINE\x03\0\0\0\0\0\0\0"), "it runs another version of eddyline");
         assert_eq!(
-            read(b"EDDYLINE\x01\0\0\0\xff\xff\xff\xff"),
+            read(b"EDDYLINE\x02\0\0\0\xff\xff\xff\xff"),
             "what listens there is not eddyline: its message is too long"
         );
         assert_eq!(
-            read(b"EDDYLINE\x01\0\0\0\x02\0\0\0{}"),
+            read(b"EDDYLINE\x02\0\0\0\x02\0\0\0{}"),
             "what listens there is not eddyline: its message makes no sense"
         );
         assert_eq!(read(b"EDDY"), "it closed the connection");

@@ -39,6 +39,8 @@ pub(super) struct Met {
     /// Tells its connections apart, should it come again.
     pub(super) connection: u64,
     pub(super) stream: TcpStream,
+    /// What it wishes of all.
+    pub(super) wishes: Vec<String>,
 }
 
 impl Met {
@@ -72,7 +74,7 @@ enum Trouble {
 /// What the threads share.
 pub(super) struct Meeting {
     pub(super) cluster: Cluster,
-    agreement: Agreement,
+    pub(super) agreement: Agreement,
     events: Sender<Event>,
     over: AtomicBool,
     connections: AtomicU64,
@@ -186,7 +188,7 @@ impl Meeting {
             self.stop(error);
             return None;
         }
-        Some(self.met(theirs.index, stream))
+        Some(self.met(theirs, stream))
     }
 
     /// Why a process that greets so has no business here.
@@ -231,7 +233,7 @@ impl Meeting {
         match read_message_within(&stream, GREETING_MAX) {
             Ok(Message::Hello(theirs)) if theirs.index == to => match ours.disagreement(&theirs) {
                 Some(error) => Err(Trouble::Never(error)),
-                None => Ok(self.met(to, stream)),
+                None => Ok(self.met(theirs, stream)),
             },
             Ok(Message::Refuse(reason)) => Err(Trouble::Never(ClusterError::GaveUp { index: to, address, reason })),
             Ok(Message::Hello(_) | Message::Ready) => Err(Trouble::Later("its greeting makes no sense".to_owned())),
@@ -278,8 +280,9 @@ impl Meeting {
         Hello::new(&self.cluster, &self.agreement, to)
     }
 
-    fn met(&self, index: usize, stream: TcpStream) -> Met {
-        Met { index, connection: self.connections.fetch_add(1, Ordering::Relaxed), stream }
+    fn met(&self, theirs: Hello, stream: TcpStream) -> Met {
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        Met { index: theirs.index, connection, stream, wishes: theirs.wishes }
     }
 }
 

@@ -20,8 +20,16 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
 
-/// Connects this process with all others of `cluster`; the socket of process i is at index i, `None` at our own.
-pub(super) fn connect(cluster: &Cluster, agreement: &Agreement) -> Result<Vec<Option<TcpStream>>, ClusterError> {
+/// A process that is connected with all others.
+pub(super) struct Connected {
+    /// The socket of process i is at index i; `None` at our own.
+    pub(super) sockets: Vec<Option<TcpStream>>,
+    /// Those of process 0.
+    pub(super) wishes: Vec<String>,
+}
+
+/// Connects this process with all others of `cluster`.
+pub(super) fn connect(cluster: &Cluster, agreement: &Agreement) -> Result<Connected, ClusterError> {
     let index = cluster.index;
     let address = &cluster.addresses[index];
     let listener = TcpListener::bind(address.as_str()).map_err(|cause| ClusterError::Listen {
@@ -32,11 +40,7 @@ pub(super) fn connect(cluster: &Cluster, agreement: &Agreement) -> Result<Vec<Op
     connect_at(listener, cluster, agreement)
 }
 
-fn connect_at(
-    listener: TcpListener,
-    cluster: &Cluster,
-    agreement: &Agreement,
-) -> Result<Vec<Option<TcpStream>>, ClusterError> {
+fn connect_at(listener: TcpListener, cluster: &Cluster, agreement: &Agreement) -> Result<Connected, ClusterError> {
     let (events, inbox) = mpsc::channel();
     let meeting = Arc::new(Meeting::new(cluster.clone(), agreement.clone(), events));
     let accepting = spawn(&meeting, move |meeting| meeting.accept_all(&listener))?;
@@ -82,9 +86,9 @@ impl<'a> Seats<'a> {
         Seats { cluster, meeting, seats, announced: false, deadline: Instant::now() + cluster.connect_timeout }
     }
 
-    fn fill(mut self, inbox: &Receiver<Event>) -> Result<Vec<Option<TcpStream>>, ClusterError> {
-        match self.wait_for_all(inbox).and_then(|()| self.streams()) {
-            Ok(streams) => Ok(streams),
+    fn fill(mut self, inbox: &Receiver<Event>) -> Result<Connected, ClusterError> {
+        match self.wait_for_all(inbox).and_then(|()| self.connected()) {
+            Ok(connected) => Ok(connected),
             Err(error) => {
                 self.refuse_all(&error);
                 Err(error)
@@ -154,9 +158,13 @@ impl<'a> Seats<'a> {
         Ok(())
     }
 
-    fn streams(&mut self) -> Result<Vec<Option<TcpStream>>, ClusterError> {
+    fn connected(&mut self) -> Result<Connected, ClusterError> {
+        let first = self.seats[0].as_mut().map(|seat| std::mem::take(&mut seat.peer.wishes));
+        let wishes = first.unwrap_or_else(|| self.meeting.agreement.wishes.clone());
         let streams = self.seats.drain(..).map(|seat| seat.map(|seat| seat.peer.into_stream()).transpose());
-        streams.collect::<Result<_, _>>().map_err(|cause| ClusterError::System { action: "prepare a socket", cause })
+        let sockets = streams.collect::<Result<_, _>>();
+        let sockets = sockets.map_err(|cause| ClusterError::System { action: "prepare a socket", cause })?;
+        Ok(Connected { sockets, wishes })
     }
 
     fn refuse_all(&self, error: &ClusterError) {

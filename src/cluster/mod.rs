@@ -27,6 +27,7 @@ mod watch;
 pub use error::{ClusterError, ExecuteError};
 pub use hostfile::{default_addresses, parse_hostfile};
 
+use mesh::Connected;
 use std::time::Duration;
 use timely::CommunicationConfig;
 use timely::worker::Worker;
@@ -79,16 +80,18 @@ impl Cluster {
     }
 }
 
-/// What all processes must have in common, as named digests: two processes whose digests differ refuse to work together
-/// and say which part it is.
+/// What the processes tell each other before they work together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
-    /// Name (`configuration`, `input day1.csv`) and digest of each part. A digest is printed cut to 16 characters.
+    /// What all must have in common: name (`configuration`, `input day1.csv`) and digest of each part. Two processes whose
+    /// digests differ refuse to work together and say which part it is. A digest is printed cut to 24 characters.
     pub parts: Vec<(String, String)>,
+    /// What process 0 decides for all, in words of the caller's own; those of other processes don't count.
+    pub wishes: Vec<String>,
 }
 
 /// Runs `work` on every worker of this process until all dataflows that it built are complete, and returns its results by
-/// worker.
+/// worker. `work` is given process 0's [`Agreement::wishes`].
 ///
 /// With several processes, first waits for all of them and makes sure that all were started alike. It returns at the
 /// first failure of anything: `work` that returns an error or panics, a peer that dies. **After an error the caller must
@@ -102,16 +105,17 @@ pub fn execute<T, E, F>(cluster: &Cluster, agreement: &Agreement, work: F) -> Re
 where
     T: Send + 'static,
     E: Send + 'static,
-    F: Fn(&mut Worker) -> Result<T, E> + Send + Sync + 'static,
+    F: Fn(&mut Worker, &[String]) -> Result<T, E> + Send + Sync + 'static,
 {
     cluster.check()?;
     if cluster.processes > 1 {
-        let sockets = mesh::connect(cluster, agreement)?;
-        return run::across_processes(cluster, sockets, work);
+        let Connected { sockets, wishes } = mesh::connect(cluster, agreement)?;
+        return run::across_processes(cluster, sockets, move |worker| work(worker, &wishes));
     }
     let threads =
         if cluster.workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(cluster.workers) };
-    run::within_process(threads, work)
+    let wishes = agreement.wishes.clone();
+    run::within_process(threads, move |worker| work(worker, &wishes))
 }
 
 #[cfg(test)]
@@ -125,7 +129,7 @@ mod tests {
     use timely::dataflow::{InputHandle, ProbeHandle};
 
     fn check(cluster: Cluster) -> String {
-        match execute(&cluster, &Agreement::default(), |_| Ok::<_, Infallible>(())) {
+        match execute(&cluster, &Agreement::default(), |_, _| Ok::<_, Infallible>(())) {
             Err(error) => error.to_string(),
             Ok(_) => "ok".to_owned(),
         }
@@ -145,7 +149,7 @@ mod tests {
     #[test]
     fn results_come_by_worker() {
         for workers in [1, 3] {
-            let results = execute(&Cluster::local(workers), &Agreement::default(), |worker| {
+            let results = execute(&Cluster::local(workers), &Agreement::default(), |worker, _| {
                 let index = worker.index();
                 worker.dataflow::<u64, _, _>(|scope| {
                     (0..10).to_stream(scope).container::<Vec<_>>().inspect(|_| ());
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn one_failing_worker_ends_the_run_while_the_others_never_end() {
-        let error = execute(&Cluster::local(3), &Agreement::default(), |worker| {
+        let error = execute(&Cluster::local(3), &Agreement::default(), |worker, _| {
             if worker.index() == 1 {
                 return Err("disk full");
             }
@@ -175,7 +179,7 @@ mod tests {
     fn a_failed_workers_inputs_never_look_complete() {
         let completed = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&completed);
-        let error = execute(&Cluster::local(2), &Agreement::default(), move |worker| {
+        let error = execute(&Cluster::local(2), &Agreement::default(), move |worker, _| {
             let probe = ProbeHandle::new();
             let mut input: InputHandle<u64, CapacityContainerBuilder<Vec<u64>>> = InputHandle::new();
             worker.dataflow::<u64, _, _>(|scope| {
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_panicking_worker_is_an_error() {
-        let error = execute(&Cluster::local(2), &Agreement::default(), |worker| {
+        let error = execute(&Cluster::local(2), &Agreement::default(), |worker, _| {
             assert_ne!(worker.index(), 1, "two by two");
             loop {
                 worker.step_or_park(None);

@@ -121,9 +121,7 @@ pub(super) fn add(into: &mut Tally, from: &Tally) {
     }
 }
 
-/// Distinct items on the lists / items in the log; `None` for an empty log.
-///
-/// Above 1 where a model puts out items that never occur in the log.
+/// Distinct items on the lists / items that the log shows or the model has, 0 … 1; `None` where there are none.
 pub fn coverage(lists: &ListTally, catalogue: u64) -> Option<f64> {
     (catalogue > 0).then(|| lists.distinct_items as f64 / catalogue as f64)
 }

@@ -20,7 +20,7 @@ pub struct Summary {
     pub users: u64,
     /// Events.
     pub events: u64,
-    /// Different items in the log.
+    /// Different items in the log or the model.
     pub catalogue: u64,
     /// How the intervals were made.
     pub intervals: Intervals,

@@ -37,6 +37,16 @@ impl Model {
         self.packed.history()
     }
 
+    /// Raw user ids and their indices.
+    pub fn users(&self) -> &IdMap {
+        &self.users
+    }
+
+    /// Raw item ids and their indices.
+    pub fn items(&self) -> &IdMap {
+        &self.items
+    }
+
     /// The hash of the files that decide its answers.
     pub fn content_hash(&self) -> String {
         self.content_hash.clone()

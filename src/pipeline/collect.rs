@@ -63,10 +63,15 @@ impl Collected {
         self.snapshots.expect(frontier, partitions);
     }
 
-    /// At the end of the input: the list of E* = (floor(L_max/slide)+1)·slide, the first after every event, if its window
-    /// holds anything (contract, section 3).
-    pub fn last_list(&self) -> Option<&PopularList> {
-        let end = self.window.slide().end_of(self.report.logical_max?);
+    /// The list that stores keep as the newest, if its window holds anything (contract, section 3). At the end of the input,
+    /// that of E* = (floor(L_max/slide)+1)·slide, the first after every event; where the run stopped at `until`, the last
+    /// E ≤ `until`, as a live run has it then.
+    pub fn last_list(&self, until: Option<Time>) -> Option<&PopularList> {
+        let slide = self.window.slide();
+        let end = match until {
+            Some(until) => slide.start_of(until),
+            None => slide.end_of(self.report.logical_max?),
+        };
         self.newest.iter().find(|list| list.window_end == end)
     }
 
@@ -140,7 +145,8 @@ pub(super) fn collect<'s>(
             users.for_each(|_, parts| parts.drain(..).for_each(|part| collected.snapshots.add_users(part.0, part.1)));
             panes.for_each(|_, parts| parts.drain(..).for_each(|part| collected.snapshots.add_panes(part.0, part.1)));
             let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min().unwrap_or(Time::MAX);
-            if !collected.hand_over(&mut waiting, frontier) {
+            // What comes later than `until` is left out, so it must not pass for done.
+            if !collected.hand_over(&mut waiting, frontier.min(until.saturating_add(1))) {
                 activator.activate_after(TRY_AGAIN);
             } else if frontier == Time::MAX {
                 capability = None;

@@ -45,7 +45,7 @@ use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::vec::{Broadcast, ToStream};
+use timely::dataflow::operators::vec::{Broadcast, Filter, ToStream};
 use timely::dataflow::operators::{Input as _, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
@@ -183,7 +183,9 @@ pub fn build(
         let RecommendStreams { recommended, snapshots: users } =
             recommendations(events.clone(), lists.clone(), state, settings, scorer);
         if let Some(options) = &settings.evaluate {
-            evaluate(events, recommended.clone(), lists.clone(), options)
+            let until = settings.until;
+            let lists = lists.clone().filter(move |list| list.window_end <= until);
+            evaluate(events, recommended.clone(), lists, options)
                 .inspect(move |done| *sink.borrow_mut() = Some(done.clone()))
                 .probe_with(&complete);
         }

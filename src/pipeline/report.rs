@@ -63,6 +63,7 @@ impl Report {
     /// Takes in what another report counted, without its rows and positions.
     pub fn absorb(&mut self, other: &mut Report) {
         self.counts.add(&other.counts);
+        self.bytes += other.bytes;
         self.late.merge(&other.late);
         self.rejected.merge(&other.rejected);
         self.logical_max = self.logical_max.max(other.logical_max);

@@ -1,6 +1,6 @@
 //! One worker's loop: read, fold, hand over, let the dataflow work; never too far ahead of what has been put out.
 
-use super::feed::{Feed, FeedError, Summary};
+use super::feed::{Feed, FeedError, News};
 use crate::pipeline::{Collected, Pipeline, Report};
 use crate::sinks::SinkError;
 use dataflows::event::Time;
@@ -26,7 +26,7 @@ const ADVANCE_EVENTS: usize = 1 << 16;
 /// How long a worker with nothing to do sleeps, unless a message wakes it.
 const PARK: Duration = Duration::from_millis(1);
 
-/// How far the workers of this process have come: for progress, and for stopping.
+/// How far the run has come, by what has reached worker 0: all processes' share, in process 0. And whether to stop.
 #[derive(Debug, Default)]
 pub struct Gauges {
     /// Events accepted.
@@ -57,10 +57,10 @@ pub enum WorkError {
     Stopped,
 }
 
-/// The way of summaries from every worker to every worker.
+/// The way of news from every worker to every other.
 pub(super) struct Gossip {
-    input: InputHandle<Time, CapacityContainerBuilder<Vec<(u64, Summary)>>>,
-    heard: Rc<RefCell<Vec<Summary>>>,
+    input: InputHandle<Time, CapacityContainerBuilder<Vec<(u64, News)>>>,
+    heard: Rc<RefCell<Vec<News>>>,
     index: u64,
 }
 
@@ -70,10 +70,10 @@ impl Gossip {
         let heard = Rc::new(RefCell::new(Vec::new()));
         let (ears, index) = (heard.clone(), worker.index() as u64);
         let input = worker.dataflow::<Time, _, _>(|scope| {
-            let (input, summaries) = scope.new_input::<Vec<(u64, Summary)>>();
-            summaries.broadcast().inspect(move |(from, summary)| {
+            let (input, news) = scope.new_input::<Vec<(u64, News)>>();
+            news.broadcast().inspect(move |(from, news)| {
                 if *from != index {
-                    ears.borrow_mut().push(*summary);
+                    ears.borrow_mut().push(*news);
                 }
             });
             input
@@ -81,9 +81,9 @@ impl Gossip {
         Gossip { input, heard, index }
     }
 
-    fn tell(&mut self, summaries: &mut Vec<Summary>) {
-        if !summaries.is_empty() {
-            summaries.drain(..).for_each(|summary| self.input.send((self.index, summary)));
+    fn tell(&mut self, news: &mut Vec<News>) {
+        if !news.is_empty() {
+            news.drain(..).for_each(|news| self.input.send((self.index, news)));
             self.input.flush();
         }
     }
@@ -98,20 +98,19 @@ pub(super) fn drive(
     gauges: &Gauges,
 ) -> Result<(), WorkError> {
     let mut in_flight: VecDeque<Time> = VecDeque::new();
-    let mut summaries = Vec::new();
+    let mut news = Vec::new();
     let mut since_advance = 0;
     loop {
         check(&pipeline.collected, gauges)?;
-        gossip.heard.borrow_mut().drain(..).for_each(|summary| feed.hear(summary));
-        let busy = in_flight.len() < IN_FLIGHT_MAX && feed.read(&mut summaries)?;
-        gossip.tell(&mut summaries);
-        feed.fold(&mut summaries, |events, report| {
-            gauges.note(&report);
+        gossip.heard.borrow_mut().drain(..).for_each(|news| feed.hear(news));
+        let busy = in_flight.len() < IN_FLIGHT_MAX && feed.read(&mut news)?;
+        gossip.tell(&mut news);
+        feed.fold(&mut news, |events, report| {
             since_advance += events.len();
             pipeline.events.send_batch(events);
             pipeline.reports.send(report);
         })?;
-        gossip.tell(&mut summaries);
+        gossip.tell(&mut news);
         let Some(frontier) = feed.frontier() else { break };
         if *pipeline.events.time() < frontier && (since_advance >= ADVANCE_EVENTS || !busy) {
             since_advance = 0;
@@ -124,15 +123,28 @@ pub(super) fn drive(
         } else {
             worker.step_or_park(Some(PARK));
         }
+        // Its step has taken the reports that were there, and waited while the sinks were behind.
+        if worker.index() == 0 {
+            gauges.note(&pipeline.collected.borrow().report);
+            feed.take(&mut news);
+            gossip.tell(&mut news);
+        }
         while in_flight.front().is_some_and(|time| !pipeline.probe.less_than(time)) {
             in_flight.pop_front();
         }
+    }
+    if worker.index() == 0 {
+        feed.take(&mut news);
+        gossip.tell(&mut news);
     }
     pipeline.close();
     drop(gossip);
     while !pipeline.complete.done() {
         check(&pipeline.collected, gauges)?;
         worker.step_or_park(Some(PARK));
+    }
+    if worker.index() == 0 {
+        gauges.note(&pipeline.collected.borrow().report);
     }
     check(&pipeline.collected, gauges)
 }
@@ -146,10 +158,11 @@ fn check(collected: &RefCell<Collected>, gauges: &Gauges) -> Result<(), WorkErro
 }
 
 impl Gauges {
-    fn note(&self, report: &Report) {
-        self.bytes.fetch_add(report.bytes, Ordering::Relaxed);
-        self.accepted.fetch_add(report.counts.accepted, Ordering::Relaxed);
-        self.late.fetch_add(report.counts.late, Ordering::Relaxed);
-        self.rejected.fetch_add(report.counts.rejected_all(), Ordering::Relaxed);
+    /// `all`: all reports in one.
+    fn note(&self, all: &Report) {
+        self.bytes.store(all.bytes, Ordering::Relaxed);
+        self.accepted.store(all.counts.accepted, Ordering::Relaxed);
+        self.late.store(all.counts.late, Ordering::Relaxed);
+        self.rejected.store(all.counts.rejected_all(), Ordering::Relaxed);
     }
 }

@@ -11,7 +11,7 @@ mod watch;
 
 pub use crate::sinks::identity::OtherPipeline;
 pub use drive::Gauges;
-pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, source_options, time_unit};
+pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, ids_need_a_model, source_options, time_unit};
 pub use summary::{Summary, Throughput};
 
 use crate::cluster::{self, ClusterError, ExecuteError};
@@ -23,18 +23,19 @@ use crate::pipeline::{self, Collected, Sending, Settings, Sinks};
 use crate::sinks::canonical::CanonicalFiles;
 use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
 use crate::sinks::identity::{Pipeline as SinkPipeline, RunIdentity};
+use crate::sinks::ids::OutputIds;
 use crate::sinks::set::{Pace, SinkSet};
 use crate::sinks::stop::Stop;
 use crate::sinks::{End, Rejected, Sink, SinkError};
 use crate::sources::diagnose::explain;
-use crate::sources::{FileLog, FormatError, SourceError};
+use crate::sources::{FileLog, FormatError, Options, SourceError};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::Time;
 use dataflows::recommend::{NoModel, Scorer};
 use drive::{Gossip, WorkError, drive};
 pub use feed::FeedError;
 use feed::{Feed, Stamping};
-use std::path::PathBuf;
+use plan::WANTS_ROWS;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -74,14 +75,6 @@ pub enum ReplayError {
     /// The processes do not come together.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A file name can't be compared between processes.
-    #[error("cannot read the journal {}: {error}", path.display())]
-    Fingerprint {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
     /// Ctrl-C or SIGTERM.
     #[error("stopped before the end; no result was completed")]
     Stopped,
@@ -117,6 +110,7 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let started = Instant::now();
     let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
     let options = source_options(&plan.config, plan.log_name.clone(), plan.files.len())?;
+    let options = Options { reads_pipes: plan.is_first_process(), ..options };
     let log = Arc::new(FileLog::open(&plan.files, &options)?);
     warn_of_settings(&log)?;
     let journal = match &plan.journal {
@@ -124,12 +118,12 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
         None => Journal::default(),
     };
     let model = plan.load_model()?;
-    let settings = plan.settings(model.as_deref().map(|model| model.history()))?;
-    let model_hash = model.as_ref().map(|model| model.content_hash());
-    let wants_rows = plan.out.is_some() || plan.store.is_some();
-    let sinks = match wants_rows && plan.is_first_process() {
+    let settings = plan.settings(model.as_ref())?;
+    let model_hash = model.as_ref().filter(|_| plan.shows_model()).map(|model| model.content_hash());
+    let sinks = match plan.wants_rows() && plan.is_first_process() {
         true => {
-            let sinks = open_sinks(plan, &log, &settings, model_hash.clone())?;
+            let ids = plan.output_ids(model.as_ref())?;
+            let sinks = open_sinks(plan, &log, &settings, &journal, (model_hash.clone(), ids))?;
             Some(SinkSet::spawn(sinks, Pace::Replay, SINK_QUEUE_BYTES, &Stop::default())?)
         }
         false => None,
@@ -138,17 +132,19 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
         log: log.clone(),
         journal,
         settings,
-        stamping: plan.stamping(wants_rows),
+        stamping: plan.stamping(),
         sinks: Arc::new(Mutex::new(sinks)),
         gauges: gauges.clone(),
-        wants_rows,
     });
     let (cluster, agreement) = (plan.cluster(), plan.agreement(&shared, model_hash.as_deref())?);
     let watch = Watch::start(plan, &log, gauges);
     let for_workers = shared.clone();
-    let outcomes = cluster::execute(&cluster, &agreement, move |worker| match &model {
-        Some(model) => work(worker, &for_workers, PolicyScorer::new(model.clone())),
-        None => work(worker, &for_workers, NoModel),
+    let outcomes = cluster::execute(&cluster, &agreement, move |worker, wishes| {
+        let wants_rows = wishes.iter().any(|wish| wish == WANTS_ROWS);
+        match &model {
+            Some(model) => work(worker, &for_workers, wants_rows, PolicyScorer::new(model.clone())),
+            None => work(worker, &for_workers, wants_rows, NoModel),
+        }
     });
     // Also after an error, so that what was begun is taken away before the process ends.
     let sinks = shared.sinks.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -177,7 +173,6 @@ struct Shared {
     /// Worker 0 sends to them.
     sinks: Sinks,
     gauges: Arc<Gauges>,
-    wants_rows: bool,
 }
 
 /// What worker 0 brings home.
@@ -187,22 +182,33 @@ struct Done {
 }
 
 /// One worker, from start to end. `None` from all but worker 0.
-fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, WorkError> {
-    let done = complete(worker, shared, scorer);
+fn work(
+    worker: &mut Worker,
+    shared: &Shared,
+    wants_rows: bool,
+    scorer: impl Scorer + 'static,
+) -> Result<Option<Done>, WorkError> {
+    let done = complete(worker, shared, wants_rows, scorer);
     if done.is_err() {
         shared.gauges.stop.store(true, Ordering::Relaxed);
     }
     done
 }
 
-fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Option<Done>, WorkError> {
+fn complete(
+    worker: &mut Worker,
+    shared: &Shared,
+    wants_rows: bool,
+    scorer: impl Scorer + 'static,
+) -> Result<Option<Done>, WorkError> {
     let (index, peers) = (worker.index(), worker.peers());
     let gossip = Gossip::build(worker);
-    let sending = (shared.wants_rows && index == 0).then(|| Sending::new(shared.sinks.clone()));
-    let pipeline = pipeline::build(worker, &shared.settings, scorer, sending, shared.wants_rows);
+    let sending = (wants_rows && index == 0).then(|| Sending::new(shared.sinks.clone()));
+    let pipeline = pipeline::build(worker, &shared.settings, scorer, sending, wants_rows);
     let (collected, evaluation) = (pipeline.collected.clone(), pipeline.evaluation.clone());
     let advances = |partition| shared.journal.advances(partition);
-    let feed = Feed::new(shared.log.clone(), shared.stamping, &advances, index, peers)?;
+    let stamping = Stamping { wants_rows, ..shared.stamping };
+    let feed = Feed::new(shared.log.clone(), stamping, &advances, index, peers)?;
     drive(worker, feed, pipeline, gossip, &shared.gauges)?;
     let collected = collected.replace(Collected::new(shared.settings.popular.window, None));
     let evaluation = evaluation.take();
@@ -213,7 +219,8 @@ fn open_sinks(
     plan: &ReplayPlan,
     log: &FileLog,
     settings: &Settings,
-    model: Option<String>,
+    journal: &Journal,
+    (model, ids): (Option<String>, OutputIds),
 ) -> Result<Vec<Box<dyn Sink>>, ReplayError> {
     let behaviors = &plan.config.behaviors.names;
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -225,15 +232,15 @@ fn open_sinks(
             path: path.clone(),
             run: RunIdentity {
                 pipeline: SinkPipeline {
-                    fingerprint: plan.fingerprint(log, settings, model.as_deref())?,
-                    parts: plan.fingerprint_parts(log, settings, model.as_deref())?,
+                    fingerprint: plan.fingerprint(log, settings, journal, model.as_deref()),
+                    parts: plan.fingerprint_parts(log, settings, journal, model.as_deref()),
                 },
                 epoch: None,
                 log: log.id(),
                 behaviors: behaviors.clone(),
                 model,
                 slide: settings.popular.window.slide().length(),
-                ids: Default::default(),
+                ids,
                 other_pipeline: plan.other_pipeline,
             },
             commit_rows: StoreOptions::REPLAY_COMMIT_ROWS,
@@ -257,9 +264,10 @@ fn finish(
     if let Some(rejected) = collected.report.first_rejected.as_ref().filter(|_| plan.strict) {
         return Err(strict(log, rejected));
     }
-    let last = collected.last_list().cloned();
+    let last = collected.last_list(plan.until).cloned();
     if let Some(sinks) = sinks {
-        sinks.finish(End { frontier: plan.until.unwrap_or(Time::MAX), popular: last })?;
+        let frontier = plan.until.map_or(Time::MAX, |until| until.saturating_add(1));
+        sinks.finish(End { frontier, popular: last })?;
     }
     collected.digests.late = collected.report.late;
     collected.digests.rejected = collected.report.rejected;

@@ -4,17 +4,20 @@ use super::feed::Stamping;
 use super::{ReplayError, Shared};
 use crate::cluster::{Agreement, Cluster};
 use crate::config::{
-    Algorithm as AlgorithmWord, Config, Exclude as ExcludeWord, Header as HeaderWord, Late, Reward,
+    Algorithm as AlgorithmWord, Config, ConfigError, Exclude as ExcludeWord, Header as HeaderWord, Ids, Late, Reward,
     TimeUnit as TimeUnitWord,
 };
+use crate::journal::Journal;
 use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
 use crate::progress::Progress;
 use crate::sinks::identity::OtherPipeline;
+use crate::sinks::ids::{Indices, OutputIds};
 use crate::sources::files::CHUNK_BYTES;
 use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
 use dataflows::evaluate::Evaluate;
+use dataflows::evaluation::Offered;
 use dataflows::event::Time;
 use dataflows::popular::Popular;
 use dataflows::recommend::{Exclude, Recommend};
@@ -27,6 +30,9 @@ use std::sync::atomic::AtomicBool;
 /// About how much text all first chunks may have together.
 const FIRST_CHUNKS_BYTES: usize = 64 << 20;
 const CHUNK_BYTES_MIN: usize = 16 << 10;
+
+/// Process 0's wish for the rows of all outputs, which it writes.
+pub(super) const WANTS_ROWS: &str = "rows";
 
 /// Which of the dataflows run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +116,8 @@ pub fn source_options(config: &Config, log_name: Option<String>, files: usize) -
     };
     // A first chunk of every file waits until the last one has its turn.
     let chunk_bytes = (FIRST_CHUNKS_BYTES / files.max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
-    Ok(Options { columns: source.columns.to_string().parse()?, header, dialect, log_name, chunk_bytes })
+    let columns = source.columns.to_string().parse()?;
+    Ok(Options { columns, header, dialect, log_name, chunk_bytes, reads_pipes: true })
 }
 
 /// The unit of the log's times.
@@ -136,26 +143,32 @@ impl ReplayPlan {
         }
     }
 
-    /// What all processes must have in common: input, and everything that changes results or operators.
+    /// What all processes must have in common: input, and everything that changes results or operators. And what process
+    /// 0 decides, whose store and files they are.
     pub(super) fn agreement(&self, shared: &Shared, model: Option<&str>) -> Result<Agreement, ReplayError> {
+        let wishes = if self.wants_rows() { vec![WANTS_ROWS.to_owned()] } else { Vec::new() };
         if self.processes.is_none() {
-            return Ok(Agreement::default());
+            return Ok(Agreement { parts: Vec::new(), wishes });
         }
         let mut parts = Vec::new();
         for at in 0..shared.log.partitions().len() {
-            // Standard input is process 0's alone.
-            if let Some(identity) = shared.log.content_identity(at)? {
-                parts.push((format!("input {}, file {at}", self.files[at].display()), identity.to_string()));
-            }
+            let identity = shared.log.content_identity(at)?;
+            let identity = identity.map_or("a pipe".to_owned(), |identity| identity.to_string());
+            parts.push((format!("input {}, file {at}", self.files[at].display()), identity));
         }
         let digest = |value: &dyn std::fmt::Debug| blake3::hash(format!("{value:?}").as_bytes()).to_hex().to_string();
-        let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, model)?;
+        let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, &shared.journal, model);
         let own = [("configuration", "configuration"), ("model", "model"), ("journal", "journal")];
         parts.extend(own.map(|(name, key)| (name.to_owned(), digest(&parts_of.get(key)))));
         let flags =
             (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
         parts.push(("flags".to_owned(), digest(&flags)));
-        Ok(Agreement { parts })
+        Ok(Agreement { parts, wishes })
+    }
+
+    /// Whether this process has a place to write rows to.
+    pub(super) fn wants_rows(&self) -> bool {
+        self.out.is_some() || self.store.is_some()
     }
 
     /// Whether this is the process that writes, or the only one.
@@ -168,9 +181,11 @@ impl ReplayPlan {
         self.workers * self.processes.as_ref().map_or(1, |processes| processes.addresses.len())
     }
 
-    /// Reads the model directory, if one is configured.
+    /// Reads the model directory, if one is configured and matters: it scores, gives sequences their length, and knows the
+    /// indices that outputs may show.
     pub(super) fn load_model(&self) -> Result<Option<Arc<Model>>, ReplayError> {
-        let Some(dir) = self.config.model.dir.as_ref().filter(|_| self.dataflows.recommend) else { return Ok(None) };
+        let matters = self.dataflows.recent || self.shows_model();
+        let Some(dir) = self.config.model.dir.as_ref().filter(|_| matters) else { return Ok(None) };
         let algorithm = match self.config.model.algorithm {
             AlgorithmWord::Reinforce => Algorithm::Reinforce,
             AlgorithmWord::Ddpg => Algorithm::Ddpg,
@@ -179,12 +194,32 @@ impl ReplayPlan {
         Ok(Some(Arc::new(Model::load(dir, algorithm, self.config.model.seed)?)))
     }
 
-    /// The pipeline's settings, for a model with histories of `history`.
-    pub(super) fn settings(&self, history: Option<usize>) -> Result<Settings, ReplayError> {
+    /// Whether results depend on what the model holds, and not only on the length of its histories.
+    pub(super) fn shows_model(&self) -> bool {
+        self.dataflows.recommend || self.config.output.ids == Ids::Model
+    }
+
+    /// The ids that the store shows.
+    pub(super) fn output_ids(&self, model: Option<&Arc<Model>>) -> Result<OutputIds, ReplayError> {
+        match (self.config.output.ids, model) {
+            (Ids::Raw, _) => Ok(OutputIds::Raw),
+            (Ids::Model, None) => Err(ReplayError::Configuration(ids_need_a_model())),
+            (Ids::Model, Some(model)) => {
+                let (of_users, of_items) = (model.clone(), model.clone());
+                let users = Indices::new(model.users().len(), move |id| of_users.users().index(id));
+                let items = Indices::new(model.items().len(), move |id| of_items.items().index(id));
+                Ok(OutputIds::Model { users, items })
+            }
+        }
+    }
+
+    /// The pipeline's settings, next to a model.
+    pub(super) fn settings(&self, model: Option<&Arc<Model>>) -> Result<Settings, ReplayError> {
         let Config { time, popular, recent, recommend, behaviors, .. } = &self.config;
         let tick = steps(time.tick.ms());
         let slide = steps(popular.slide.ms());
-        let length = self.config.sequence_length(history).map_err(ReplayError::Configuration)?;
+        let length =
+            self.config.sequence_length(model.map(|model| model.history())).map_err(ReplayError::Configuration)?;
         let rewards = match recommend.reward {
             Reward::Count => Vec::new(),
             Reward::Weighted => behaviors.rewards.clone(),
@@ -195,7 +230,10 @@ impl ReplayPlan {
         };
         let window = Window::new(popular.window.ms(), slide).expect("the configuration checked that it is a multiple");
         let Dataflows { popular: lists, recent: sequences, recommend: recommendations } = self.dataflows;
-        let evaluate = Evaluate { n: recommend.n, tick, slide, rewards: behaviors.rewards.clone() };
+        let offered = model.filter(|_| self.dataflows.recommend).cloned().map_or(Offered::default(), |model| {
+            Offered::new(model.items().len(), move |item| model.items().index(item.0).is_some())
+        });
+        let evaluate = Evaluate { n: recommend.n, tick, slide, rewards: behaviors.rewards.clone(), offered };
         Ok(Settings {
             tick,
             popular: Popular {
@@ -217,8 +255,8 @@ impl ReplayPlan {
         })
     }
 
-    /// The rules that rows are stamped by.
-    pub(super) fn stamping(&self, wants_rows: bool) -> Stamping {
+    /// The rules that rows are stamped by; whether rows are wanted is process 0's decision.
+    pub(super) fn stamping(&self) -> Stamping {
         let time = &self.config.time;
         Stamping {
             lateness: time.lateness.ms(),
@@ -229,19 +267,20 @@ impl ReplayPlan {
             jump_max: self.config.source.max_jump.map(|jump| jump.ms()),
             tick: steps(time.tick.ms()),
             until: self.until.unwrap_or(Time::MAX),
-            wants_rows,
+            wants_rows: false,
         }
     }
 
-    /// Equal for two replays just if all their results are.
+    /// Equal for two replays just if all their results are, as far as both go: where a run stops is not part of it.
     pub(super) fn fingerprint(
         &self,
         log: &FileLog,
         settings: &Settings,
+        journal: &Journal,
         model: Option<&str>,
-    ) -> Result<String, ReplayError> {
-        let parts = Value::Object(self.fingerprint_parts(log, settings, model)?);
-        Ok(blake3::hash(parts.to_string().as_bytes()).to_hex().to_string())
+    ) -> String {
+        let parts = Value::Object(self.fingerprint_parts(log, settings, journal, model));
+        blake3::hash(parts.to_string().as_bytes()).to_hex().to_string()
     }
 
     /// What the fingerprint is made of.
@@ -249,25 +288,25 @@ impl ReplayPlan {
         &self,
         log: &FileLog,
         settings: &Settings,
+        journal: &Journal,
         model: Option<&str>,
-    ) -> Result<Map<String, Value>, ReplayError> {
+    ) -> Map<String, Value> {
         let Dataflows { popular, recent, recommend } = self.dataflows;
-        let journal = match &self.journal {
-            Some(path) => {
-                Some(std::fs::read(path).map_err(|error| ReplayError::Fingerprint { path: path.clone(), error })?)
-            }
-            None => None,
-        };
         let parts = json!({
             "log": log.id(),
             "configuration": self.config.fingerprint(settings.length),
             "model": model,
-            "journal": journal.map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
-            "until": self.until,
+            "journal": journal.content_hash(),
             "dataflows": [popular, recent, recommend],
         });
-        Ok(parts.as_object().cloned().unwrap_or_default())
+        parts.as_object().cloned().unwrap_or_default()
     }
+}
+
+/// What is wrong with `output.ids = "model"` where no model is configured.
+pub fn ids_need_a_model() -> ConfigError {
+    let message = "output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"";
+    ConfigError::Inconsistent(message.into())
 }
 
 fn steps(length: Time) -> Steps {

@@ -20,21 +20,25 @@ pub(super) struct Watch {
     thread: Option<JoinHandle<()>>,
     seen: Arc<Mutex<Throughput>>,
     progress: Progress,
+    gauges: Arc<Gauges>,
+    started: Instant,
 }
 
 impl Watch {
     pub(super) fn start(plan: &ReplayPlan, log: &FileLog, gauges: &Arc<Gauges>) -> Watch {
         let (end, ended) = sync_channel::<()>(0);
-        let (gauges, progress, seen) = (gauges.clone(), plan.progress.clone(), Arc::<Mutex<Throughput>>::default());
+        // Process 0 shows the progress of all.
+        let progress = if plan.is_first_process() { plan.progress.clone() } else { Progress::hidden() };
+        let seen = Arc::<Mutex<Throughput>>::default();
         let bytes_total = log.partitions().iter().map(|partition| partition.size_bytes()).sum();
-        let (started, shown, moments) = (Instant::now(), progress.clone(), seen.clone());
+        let (started, shown, moments, seen_gauges) = (Instant::now(), progress.clone(), seen.clone(), gauges.clone());
         let look = move || {
             let mut every = 1;
             for count in 1_u64.. {
                 if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     break;
                 }
-                let update = update(&gauges, bytes_total);
+                let update = update(&seen_gauges, bytes_total);
                 shown.update(&update);
                 if count % every == 0 {
                     let mut moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,13 +56,20 @@ impl Watch {
         };
         // Without the thread the run is the same, only unwatched.
         let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(look).ok();
-        Watch { end: Some(end), thread, seen, progress }
+        Watch { end: Some(end), thread, seen, progress, gauges: gauges.clone(), started }
     }
 
     /// Takes the bar away; the lines read over time.
     pub(super) fn finish(mut self) -> Throughput {
         self.stop();
-        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut moments = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = self.started.elapsed().as_secs_f64();
+        // A rate over less time than that is noise.
+        if moments.last().is_some_and(|(last, _)| now - last < INTERVAL.as_secs_f64() / 2.0) {
+            moments.pop();
+        }
+        moments.push((now, self.gauges.accepted.load(Relaxed)));
+        moments
     }
 
     fn stop(&mut self) {

@@ -197,10 +197,12 @@ fn user_bytes(user: &UserState) -> usize {
 /// What is known once every row has been handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Where the run ended: `Time::MAX` at the end of the input, T with `--until T`.
+    /// Rows with a time below this one are all there: `Time::MAX` at the end of the input, T + 1 with `--until T`, since
+    /// those at T are there too.
     pub frontier: Time,
     /// The list that stores keep as the newest: at the end of the input that of E* = (floor(L_max/slide)+1)·slide, the first
-    /// window end after every event; `None` if that window is empty (contract, section 3).
+    /// window end after every event, with `--until T` that of the last E ≤ T; `None` if that window is empty (contract,
+    /// section 3).
     pub popular: Option<PopularList>,
 }
 

@@ -16,7 +16,8 @@ pub(super) const LINE_BYTES_KEPT: usize = RECORD_BYTES_MAX + 8;
 /// How far to read past a chunk at first: most lines end within it.
 const OVERLAP_BYTES: u64 = 512;
 
-/// The lines of a file of `size` bytes that start within `span`, which must not be empty or go past `size`.
+/// Reads the lines of a file of `size` bytes that start within `span`, which must not be empty or go past `size`, and
+/// says where in `buffer` they are.
 ///
 /// `read_at(bytes, position)` fills all of `bytes` from the file. `buffer` only grows.
 pub(super) fn lines_starting_in<E>(
@@ -24,7 +25,7 @@ pub(super) fn lines_starting_in<E>(
     size: u64,
     buffer: &mut Vec<u8>,
     mut read_at: impl FnMut(&mut [u8], u64) -> Result<(), E>,
-) -> Result<&[u8], E> {
+) -> Result<Range<usize>, E> {
     // The byte before the span tells whether a line starts with it.
     let from = span.start.saturating_sub(1);
     let mut filled = 0;
@@ -43,16 +44,16 @@ pub(super) fn lines_starting_in<E>(
         _ => memchr(b'\n', &buffer[..inside]).map_or(inside, |end| end + 1),
     };
     if first >= inside {
-        return Ok(&[]);
+        return Ok(0..0);
     }
     // A line end on the span's last byte ends the last line.
     if let Some(more) = memchr(b'\n', &buffer[inside - 1..read.end]) {
-        return Ok(&buffer[first..inside + more]);
+        return Ok(first..inside + more);
     }
     let limit = size.min(span.end + LINE_BYTES_KEPT as u64);
     let read = fill(buffer, limit)?;
     let end = memchr(b'\n', &buffer[read.clone()]).map_or(read.end, |end| read.start + end + 1);
-    Ok(&buffer[first..end])
+    Ok(first..end)
 }
 
 /// Cuts a stream of bytes into whole lines, keeping of each no more than [`LINE_BYTES_KEPT`] bytes in memory between

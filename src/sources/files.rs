@@ -5,10 +5,11 @@
 //! it is a pipe. How an input is packed is told by its first bytes.
 //!
 //! Opening reads the first 64 KiB of every file's text: they tell the header and the columns, and they are the log's id.
-//! The end of a plain file is where it is then; what is appended later is not read.
+//! The end of a file, packed or not, is where it is then; what is appended later is not read.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use dataflows::event::Position;
@@ -45,12 +46,15 @@ pub struct Options {
     pub log_name: Option<String>,
     /// About how long a chunk is; at least 1, at most a GiB.
     pub chunk_bytes: usize,
+    /// Whether this process reads standard input and pipes. In a cluster only one can (contract, section 6); to the others
+    /// they are partitions of which they know nothing.
+    pub reads_pipes: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let (columns, header, dialect) = (Columns::default(), Header::default(), Dialect::default());
-        Options { columns, header, dialect, log_name: None, chunk_bytes: CHUNK_BYTES }
+        Options { columns, header, dialect, log_name: None, chunk_bytes: CHUNK_BYTES, reads_pipes: true }
     }
 }
 
@@ -94,7 +98,7 @@ impl Partition {
     pub fn size_bytes(&self) -> Option<u64> {
         match self.content {
             Content::Plain { size_bytes, .. } | Content::Packed { size_bytes, .. } => Some(size_bytes),
-            Content::Pipe { .. } => None,
+            Content::Pipe { .. } | Content::Elsewhere => None,
         }
     }
 }
@@ -120,7 +124,7 @@ impl FileLog {
         let mut heads = LogId::of_heads();
         let mut partitions = Vec::with_capacity(inputs.len());
         for path in inputs {
-            let mut opened = Opened::open(path)?;
+            let mut opened = Opened::open(path, options.reads_pipes)?;
             heads.add(&opened.head);
             if let Content::Plain { handle, .. } = &mut opened.content
                 && partitions.len() >= HANDLES_MAX
@@ -134,7 +138,7 @@ impl FileLog {
         Ok(FileLog { partitions, id, chunk_bytes: options.chunk_bytes.clamp(1, CHUNK_BYTES_MAX) })
     }
 
-    /// The 63 bits that stand for this log in output rows (contract, section 5).
+    /// The 63 bits that stand for this log in output rows (contract, section 5); right only where all of it is read.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -148,11 +152,12 @@ impl FileLog {
     pub fn reading(&self, at: usize) -> Reading {
         match self.partitions[at].content {
             Content::Plain { size_bytes, .. } => Reading::Chunks(size_bytes.div_ceil(self.chunk_bytes as u64)),
-            Content::Packed { .. } | Content::Pipe { .. } => Reading::Stream,
+            Content::Packed { .. } | Content::Pipe { .. } | Content::Elsewhere => Reading::Stream,
         }
     }
 
-    /// The lines of partition `at` that start within chunk `chunk`, perhaps none, in `buffer`, which only grows.
+    /// Reads the lines of partition `at` that start within chunk `chunk`, perhaps none, into `buffer`, which only grows, and
+    /// says where in it they are.
     ///
     /// Chunk 0 is the start of the file. A line longer than 64 KiB may lack its end.
     ///
@@ -161,7 +166,7 @@ impl FileLog {
     ///
     /// # Panics
     /// If the partition is not read in chunks, or has no such chunk ([`FileLog::reading`]).
-    pub fn read_chunk<'b>(&self, at: usize, chunk: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], SourceError> {
+    pub fn read_chunk(&self, at: usize, chunk: u64, buffer: &mut Vec<u8>) -> Result<Range<usize>, SourceError> {
         let Partition { input, content: Content::Plain { path, size_bytes, handle }, .. } = &self.partitions[at] else {
             panic!("partition {at} is a stream");
         };
@@ -184,29 +189,36 @@ impl FileLog {
     /// Partition `at` from front to back.
     ///
     /// # Errors
-    /// The file cannot be read any more, or it is a pipe and was taken before.
+    /// The file cannot be read any more, or it is a pipe and was taken before, or is another process's.
     pub fn stream(&self, at: usize) -> Result<Stream, SourceError> {
         let Partition { input, content, .. } = &self.partitions[at];
         let text = match content {
-            Content::Plain { path, .. } => reopen(input, path, Compression::None)?,
-            Content::Packed { path, compression, .. } => reopen(input, path, *compression)?,
-            Content::Pipe { .. } => {
+            Content::Plain { path, size_bytes, .. } => reopen(input, path, *size_bytes, Compression::None)?,
+            Content::Packed { path, size_bytes, compression } => reopen(input, path, *size_bytes, *compression)?,
+            Content::Pipe { .. } | Content::Elsewhere => {
                 content.take_text().ok_or_else(|| SourceError::ReadTwice { input: input.clone() })?
             }
         };
         Stream::start(text, self.chunk_bytes)
     }
 
-    /// What partition `at` holds, for comparison between processes; `None` for a pipe, which only one process can read.
-    /// Reads the whole file.
+    /// What partition `at` holds, up to where its end was when it was opened, for comparison between processes; `None` for a
+    /// pipe, which only one process can read. Reads the whole file.
     ///
     /// # Errors
-    /// The file cannot be read any more.
+    /// The file shrank, or cannot be read any more.
     pub fn content_identity(&self, at: usize) -> Result<Option<ContentIdentity>, SourceError> {
         let Partition { input, content, .. } = &self.partitions[at];
-        let (Content::Plain { path, .. } | Content::Packed { path, .. }) = content else { return Ok(None) };
-        let identity = File::open(path).and_then(ContentIdentity::of);
-        identity.map(Some).map_err(|error| SourceError::io(input, error))
+        let (Content::Plain { path, size_bytes, .. } | Content::Packed { path, size_bytes, .. }) = content else {
+            return Ok(None);
+        };
+        let identity = File::open(path).and_then(|file| ContentIdentity::of(file.take(*size_bytes)));
+        let identity = identity.map_err(|error| SourceError::io(input, error))?;
+        if identity.size_bytes < *size_bytes {
+            let (input, found_bytes) = (input.clone(), identity.size_bytes);
+            return Err(SourceError::Shrank { input, size_bytes: *size_bytes, found_bytes });
+        }
+        Ok(Some(identity))
     }
 
     /// What seems wrong with the settings, going by the first lines of partition `at`; empty if nothing does.
@@ -217,8 +229,9 @@ impl FileLog {
         let Partition { input, format, content } = &self.partitions[at];
         let mut text = match content {
             Content::Pipe { head, .. } => return Ok(hints(format, head)),
-            Content::Plain { path, .. } => reopen(input, path, Compression::None)?,
-            Content::Packed { path, compression, .. } => reopen(input, path, *compression)?,
+            Content::Elsewhere => return Ok(Vec::new()),
+            Content::Plain { path, size_bytes, .. } => reopen(input, path, *size_bytes, Compression::None)?,
+            Content::Packed { path, size_bytes, compression } => reopen(input, path, *size_bytes, *compression)?,
         };
         Ok(hints(format, &text.read_head()?))
     }

@@ -75,6 +75,6 @@ impl ContentIdentity {
 
 impl fmt::Display for ContentIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes, blake3 {}", self.size_bytes, blake3::Hash::from_bytes(self.hash).to_hex())
+        write!(f, "{} bytes, {}", self.size_bytes, blake3::Hash::from_bytes(self.hash).to_hex())
     }
 }

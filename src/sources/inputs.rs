@@ -28,6 +28,8 @@ pub(super) enum Content {
     Packed { path: PathBuf, size_bytes: u64, compression: Compression },
     /// Anything else: the text until it is taken, and the start of it.
     Pipe { text: Mutex<Option<Text>>, head: Vec<u8> },
+    /// Such a one that another process reads.
+    Elsewhere,
 }
 
 impl Content {
@@ -44,6 +46,7 @@ impl fmt::Debug for Content {
             Content::Plain { size_bytes, .. } => write!(f, "plain file of {size_bytes} bytes"),
             Content::Packed { size_bytes, compression, .. } => write!(f, "{compression} file of {size_bytes} bytes"),
             Content::Pipe { .. } => f.write_str("pipe"),
+            Content::Elsewhere => f.write_str("pipe of another process"),
         }
     }
 }
@@ -57,23 +60,30 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens a file or pipe, or standard input for `-`.
-    pub(super) fn open(path: &Path) -> Result<Opened, SourceError> {
+    /// Opens a file or pipe, or standard input for `-`. A pipe that is not ours to read is not touched: opening it could
+    /// take bytes from the process that reads it, or wait for a writer that never comes.
+    pub(super) fn open(path: &Path, reads_pipes: bool) -> Result<Opened, SourceError> {
+        let elsewhere = |input| Opened { input, content: Content::Elsewhere, head: Vec::new() };
         if path.as_os_str() == "-" {
-            return Opened::pipe(STDIN.to_owned(), Box::new(io::stdin()));
+            let input = STDIN.to_owned();
+            return if reads_pipes { Opened::pipe(input, Box::new(io::stdin())) } else { Ok(elsewhere(input)) };
         }
         let input = path.display().to_string();
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) = opened.map_err(|error| SourceError::io(&input, error))?;
+        let metadata = path.metadata().map_err(|error| SourceError::io(&input, error))?;
         if metadata.is_dir() {
             return Err(SourceError::Directory { input });
         }
+        if !metadata.is_file() && !reads_pipes {
+            return Ok(elsewhere(input));
+        }
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = opened.map_err(|error| SourceError::io(&input, error))?;
         if !metadata.is_file() {
             return Opened::pipe(input, Box::new(file));
         }
         let (path, size_bytes) = (path.to_owned(), metadata.len());
         let handle = file.try_clone().map_err(|error| SourceError::io(&input, error))?;
-        let mut text = unpack(&input, Box::new(file))?;
+        let mut text = unpack(&input, Box::new(file.take(size_bytes)))?;
         let head = text.read_head()?;
         let content = match text.compression {
             Compression::None => Content::Plain { path, size_bytes, handle: Some(handle) },
@@ -134,10 +144,10 @@ fn unpack(input: &str, reader: Box<dyn Read + Send>) -> Result<Text, SourceError
     Ok(Text { input: input.to_owned(), compression, reader, read_bytes })
 }
 
-/// Opens a regular file once more, from its start.
-pub(super) fn reopen(input: &str, path: &Path, compression: Compression) -> Result<Text, SourceError> {
+/// Opens a regular file once more, from its start to where its end was at first.
+pub(super) fn reopen(input: &str, path: &Path, size_bytes: u64, compression: Compression) -> Result<Text, SourceError> {
     let file = File::open(path).map_err(|error| SourceError::io(input, error))?;
-    let text = unpack(input, Box::new(file))?;
+    let text = unpack(input, Box::new(file.take(size_bytes)))?;
     if text.compression == compression {
         return Ok(text);
     }

@@ -17,6 +17,8 @@ pub struct Rules {
     pub length: usize,
     pub n: usize,
     pub min_history: usize,
+    /// Where the run stops.
+    pub until: Option<i64>,
 }
 
 impl Default for Rules {
@@ -31,6 +33,7 @@ impl Default for Rules {
             length: 10,
             n: 8,
             min_history: 1,
+            until: None,
         }
     }
 }
@@ -96,6 +99,9 @@ fn read(rules: &Rules, partition: usize, text: &[u8], rows: &mut Vec<Row>, late:
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     let mut watermark = i64::MIN;
     for (offset, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        if rules.until.is_some_and(|until| watermark >= until) {
+            break;
+        }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let header = |line: &[u8]| {
             let text = String::from_utf8_lossy(line);
@@ -120,7 +126,9 @@ fn read(rules: &Rules, partition: usize, text: &[u8], rows: &mut Vec<Row>, late:
                 }
                 if time >= watermark || rules.admit_late {
                     let logical = time.max(watermark);
-                    rows.push(Row { partition, offset, user, item, time, logical });
+                    if rules.until.is_none_or(|until| logical < until) {
+                        rows.push(Row { partition, offset, user, item, time, logical });
+                    }
                 }
                 watermark = watermark.max(time - rules.lateness);
             }
@@ -141,12 +149,22 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The lists of all windows that hold anything.
+/// The list that a store has as the newest after a stopped run: window end, items and counts.
+pub fn newest_list(rules: &Rules, partitions: &[&[u8]]) -> Option<(i64, Vec<(u64, u64)>)> {
+    let mut rows = Vec::new();
+    for (partition, text) in partitions.iter().enumerate() {
+        read(rules, partition, text, &mut rows, &mut String::new(), &mut String::new());
+    }
+    let end = rules.until.unwrap() / rules.slide * rules.slide;
+    windows(rules, &rows).remove(&end).map(|items| (end, items))
+}
+
+/// The lists of all windows that hold anything, up to where the run stops.
 fn windows(rules: &Rules, rows: &[Row]) -> BTreeMap<i64, Vec<(u64, u64)>> {
     let mut counts: BTreeMap<i64, BTreeMap<u64, u64>> = BTreeMap::new();
     for row in rows {
         let mut end = (row.logical / rules.slide + 1) * rules.slide;
-        while row.time >= end - rules.window {
+        while row.time >= end - rules.window && rules.until.is_none_or(|until| end <= until) {
             *counts.entry(end).or_default().entry(row.item).or_default() += 1;
             end += rules.slide;
         }

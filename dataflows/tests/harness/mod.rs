@@ -4,7 +4,7 @@
 
 use super::oracle::{Model, Results, Rules};
 use dataflows::evaluate::{Evaluate, evaluate};
-use dataflows::evaluation::Evaluation;
+use dataflows::evaluation::{Evaluation, Offered};
 use dataflows::event::{Event, ItemId, Time, UserId};
 use dataflows::lists::Lists;
 use dataflows::popular::{Popular, popular};
@@ -114,7 +114,8 @@ fn build<'s>(
     let recent =
         recent(events.clone(), nothing(scope), nothing(scope), recent_options(rules, false), &Default::default());
     let recommended = recommend(recent.steps, lists.clone(), recommend_options(rules), Plain(model)).recommended;
-    let options = Evaluate { n: rules.n, tick: Steps::new(rules.tick).unwrap(), slide, rewards: rules.rewards.clone() };
+    let (n, tick, rewards) = (rules.n, Steps::new(rules.tick).unwrap(), rules.rewards.clone());
+    let options = Evaluate { n, tick, slide, rewards, offered: Offered::default() };
     let evaluation = evaluate(events, recommended.clone(), lists.clone(), &options);
     // Every worker has every list; the same operators must stand on all of them.
     lists.inspect(move |list| {

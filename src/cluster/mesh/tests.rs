@@ -50,7 +50,7 @@ impl Ports {
     }
 }
 
-type Outcome = Result<Vec<Option<TcpStream>>, ClusterError>;
+type Outcome = Result<Connected, ClusterError>;
 
 struct Process(thread::JoinHandle<Outcome>);
 
@@ -60,17 +60,17 @@ impl Process {
     }
 
     fn error(self) -> String {
-        self.outcome().unwrap_err().to_string()
+        self.outcome().err().unwrap().to_string()
     }
 }
 
 fn agreement(digest: &str) -> Agreement {
-    Agreement { parts: vec![("configuration".to_owned(), digest.to_owned())] }
+    Agreement { parts: vec![("configuration".to_owned(), digest.to_owned())], wishes: Vec::new() }
 }
 
 /// Checks that the sockets at [i][j] and [j][i] are the two ends of one connection, with nothing in it.
 fn check_connected(processes: Vec<Process>) {
-    let mut sockets: Vec<_> = processes.into_iter().map(|process| process.outcome().unwrap()).collect();
+    let mut sockets: Vec<_> = processes.into_iter().map(|process| process.outcome().unwrap().sockets).collect();
     for (i, row) in sockets.iter_mut().enumerate() {
         for (j, socket) in row.iter_mut().enumerate() {
             assert_eq!(socket.is_none(), i == j);
@@ -99,6 +99,20 @@ fn processes_meet_whatever_the_order_of_their_start() {
 }
 
 #[test]
+fn all_hear_what_process_0_wishes_and_nobody_else() {
+    let mut ports = Ports::new(3);
+    let start = |index: usize| {
+        let wishes = vec![format!("as process {index} says")];
+        let cluster = ports.cluster(index);
+        ports.start_as(cluster, Agreement { wishes, ..agreement("same") })
+    };
+    let processes = [0, 1, 2].map(start);
+    for process in processes {
+        assert_eq!(process.outcome().unwrap().wishes, ["as process 0 says"]);
+    }
+}
+
+#[test]
 fn strangers_delay_nobody() {
     let mut ports = Ports::new(2);
     let idle = ports.dial(0);
@@ -107,7 +121,7 @@ fn strangers_delay_nobody() {
     let mut slow = ports.dial(0);
     slow.write_all(b"EDDYLI").unwrap();
     let mut huge = ports.dial(0);
-    huge.write_all(b"EDDYLINE\x01\0\0\0\xff\xff\xff\x7f").unwrap();
+    huge.write_all(b"EDDYLINE\x02\0\0\0\xff\xff\xff\x7f").unwrap();
     drop(ports.dial(0));
     let processes = vec![ports.start(0), ports.start(1)];
     check_connected(processes);
@@ -120,7 +134,7 @@ fn rubbish_delays_nobody() {
     let first = ports.start(0);
     let mut state = 7_u64;
     for length in 0..100 {
-        let mut rubbish: Vec<u8> = if length % 2 == 0 { b"EDDYLINE\x01\0\0\0".to_vec() } else { Vec::new() };
+        let mut rubbish: Vec<u8> = if length % 2 == 0 { b"EDDYLINE\x02\0\0\0".to_vec() } else { Vec::new() };
         for _ in 0..length {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             rubbish.push((state >> 56) as u8);
@@ -262,9 +276,9 @@ fn another_protocol_version_is_told_to_both() {
     let mut ports = Ports::new(2);
     let first = ports.start(0);
     let mut future = ports.dial(0);
-    future.write_all(b"EDDYLINE\x02\0\0\0\x02\0\0\0{}").unwrap();
+    future.write_all(b"EDDYLINE\x03\0\0\0\x02\0\0\0{}").unwrap();
     assert!(first.error().contains("runs another version of eddyline; start the same build everywhere"));
     let mut header = [0; 12];
     future.read_exact(&mut header).unwrap();
-    assert_eq!(&header, b"EDDYLINE\x01\0\0\0");
+    assert_eq!(&header, b"EDDYLINE\x02\0\0\0");
 }

@@ -17,7 +17,7 @@ pub(super) fn figures(markup: &mut Markup, summary: &Summary) {
     figure(markup, "Coverage", |markup| {
         let values = summary.methods.each_ref().map(|method| method.coverage);
         let most = values.iter().flatten().copied().fold(0.0, f64::max);
-        let title = format!("share of the log’s {} that stood on a list", counted(summary.catalogue, "item", "items"));
+        let title = format!("share of {} that stood on a list", counted(summary.catalogue, "item", "items"));
         draw(markup, &title, values, &round_ticks(0.0, most, 4, percent), |share| {
             format!("{} %", fixed(share * 100.0, 2))
         });

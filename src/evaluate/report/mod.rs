@@ -103,8 +103,7 @@ fn evaluated(markup: &mut Markup, summary: &Summary, evaluation: &Evaluation) {
         let totals = totals(evaluation);
         section_with_legend(markup, "Ranks", lead, |markup| ranks::figures(markup, evaluation.n, &totals));
     }
-    let lists_lead =
-        "Coverage is how much of the log’s catalogue a method ever showed; novelty is how rare the shown items were.";
+    let lists_lead = "Coverage is how much of the catalogue, the items of the log and the model, a method ever showed; novelty is how rare the shown items were.";
     section(markup, "What the lists hold", lists_lead, |markup| lists::figures(markup, summary));
     let users_lead = "Users in bins of doubling width: 1 event, 2–3, 4–7, …";
     section_with_legend(markup, "Users", users_lead, |markup| users::figures(markup, evaluation));

@@ -8,6 +8,9 @@ use std::fmt::Display;
 /// Width of every plot.
 pub(super) const WIDTH: f64 = 480.0;
 
+/// Half of what a digit takes at most, in the larger size that small screens get.
+const HALF_DIGIT: f64 = 4.0;
+
 /// A rectangle in user units; y grows downwards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Area {
@@ -127,11 +130,10 @@ pub(super) fn x_axis(markup: &mut Markup, area: Area, scale: Scale, ticks: &[Tic
     for tick in ticks {
         let x = scale.at(tick.value);
         line(markup, "base", (x, area.bottom), (x, area.bottom + 4.0));
-        // Held within the plot, by the usual width of a digit.
-        let x = x.min(WIDTH - 3.6 * tick.label.chars().count() as f64);
-        text(markup, "tick", (x, area.bottom + 17.0), Anchor::Middle, &tick.label);
-        if let Some(context) = &tick.context {
-            text(markup, "tick", (x, area.bottom + 31.0), Anchor::Middle, context);
+        for (label, below) in [(Some(&tick.label), 17.0), (tick.context.as_ref(), 31.0)] {
+            let Some(label) = label else { continue };
+            let held = x.min(WIDTH - HALF_DIGIT * label.chars().count() as f64);
+            text(markup, "tick", (held, area.bottom + below), Anchor::Middle, label);
         }
     }
     let below = area.bottom + if two_lines { 47.0 } else { 34.0 };
@@ -157,4 +159,26 @@ pub(super) fn bar(markup: &mut Markup, method: usize, area: Area) {
         ("height", &Px((area.bottom - area.top).max(0.0))),
     ];
     markup.leaf("rect", &attributes);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_dates_of_the_last_tick_stay_within_the_plot() {
+        let area = Area { left: 52.0, right: WIDTH - 22.0, top: 10.0, bottom: 100.0 };
+        let scale = Scale { domain: (0.0, 1.0), range: (area.left, area.right) };
+        let last = Tick { value: 1.0, label: "00:00".to_owned(), context: Some("2017-11-26".to_owned()) };
+        let mut markup = Markup::default();
+        x_axis(&mut markup, area, scale, &[last], "time");
+        let drawn = markup.into_string();
+        for label in ["00:00", "2017-11-26"] {
+            let element = drawn.split("<text ").find(|element| element.contains(&format!(">{label}<"))).unwrap();
+            let x: f64 = element.split(" x=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+            assert!(x + 4.0 * label.len() as f64 <= WIDTH, "{label} at {x}");
+            assert!(x <= area.right);
+        }
+    }
 }

@@ -115,7 +115,7 @@ impl MongoSink {
         };
         let (store, session, opened) = runtime.block_on(opening)?;
         let shape = Shape {
-            ids: run.ids,
+            ids: run.ids.clone(),
             behaviors: run.behaviors.clone(),
             times: options.times.clone(),
             int32: options.int32,

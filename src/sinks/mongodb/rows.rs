@@ -88,7 +88,7 @@ impl Shape {
 
     /// A user in rows that are keyed by it; `None` if it has no id in outputs: then there is no such row.
     pub(super) fn user(&self, user: UserId) -> Option<u64> {
-        Some(self.ids.user(user))
+        self.ids.key_user(user)
     }
 
     /// An item of a list; `None` if it is left out.
@@ -97,7 +97,7 @@ impl Shape {
     }
 
     fn logged_user(&self, user: UserId) -> u64 {
-        self.ids.user(user)
+        self.ids.logged_user(user)
     }
 
     /// An id, a time or a count, all of which are below 2^63 (contract, section 1).

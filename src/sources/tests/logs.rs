@@ -56,7 +56,8 @@ fn read(log: &FileLog, at: usize) -> Result<Vec<Line>, SourceError> {
     match log.reading(at) {
         Reading::Chunks(count) => {
             for number in 0..count {
-                parse(format, log.read_chunk(at, number, &mut buffer)?, number == 0, &mut chunk);
+                let text = log.read_chunk(at, number, &mut buffer)?;
+                parse(format, &buffer[text], number == 0, &mut chunk);
                 all.extend(lines(&chunk));
             }
         }
@@ -267,7 +268,7 @@ fn a_line_without_end_takes_no_memory() {
     let mut all = 0;
     for number in 0..count {
         let text = log.read_chunk(0, number, &mut buffer).expect("a good file");
-        parse(log.partitions()[0].format(), text, number == 0, &mut chunk);
+        parse(log.partitions()[0].format(), &buffer[text], number == 0, &mut chunk);
         all += chunk.lines;
         assert!(buffer.capacity() <= 2 * ((256 << 10) + LINE_BYTES_KEPT));
     }
@@ -288,4 +289,40 @@ fn more_plain_files_than_stay_open_are_read_alike() {
     let log = FileLog::open(&inputs, &Options::default()).expect("good files");
     let expected = reference::read(log.partitions()[0].format(), TEXT);
     assert!((0..600).all(|at| read(&log, at).expect("good files") == expected));
+}
+
+#[test]
+fn a_file_that_grows_ends_where_it_did_when_it_was_opened() {
+    let files = Files::new();
+    let more = b"\n1,2,pv,3\n";
+    for (name, start, end) in
+        [("plain", TEXT.to_vec(), more.to_vec()), ("gz", gzip(TEXT), gzip(more)), ("zst", zstd(TEXT), zstd(more))]
+    {
+        let path = files.with(name, &start);
+        let log = FileLog::open(std::slice::from_ref(&path), &small_chunks(30)).expect("a good file");
+        let expected = reference::read(log.partitions()[0].format(), TEXT);
+        files.with(name, &[start.clone(), end].concat());
+        assert_eq!(read(&log, 0).expect("more is no harm"), expected, "{name}");
+        let identity = log.content_identity(0).expect("more is no harm").expect("a regular file");
+        assert_eq!((identity.size_bytes, identity.hash), (start.len() as u64, *blake3::hash(&start).as_bytes()));
+        files.with(name, &start[..20]);
+        let message = log.content_identity(0).expect_err("bytes are gone").to_string();
+        assert!(message.contains("shrank while it was read") && message.contains("now only 20;"), "{message}");
+    }
+}
+
+#[test]
+fn pipes_of_another_process_are_not_touched() {
+    let options = Options {
+        reads_pipes: false,
+        columns: "user=u,item=i,time=t".parse().expect("good columns"),
+        ..Options::default()
+    };
+    let log = FileLog::open(&[PathBuf::from("-"), PathBuf::from("/dev/null")], &options).expect("nothing is read");
+    for at in 0..2 {
+        assert_eq!((log.reading(at), log.partitions()[at].size_bytes()), (Reading::Stream, None));
+        assert_eq!(log.content_identity(at).expect("nothing is read"), None);
+        assert_eq!(log.diagnose(at).expect("nothing is read"), []);
+        assert!(log.stream(at).is_err());
+    }
 }
