@@ -11,6 +11,7 @@ pub mod generate;
 pub mod journal;
 pub mod model;
 pub mod pipeline;
+pub mod plan;
 pub mod progress;
 pub mod replay;
 pub mod secret;

@@ -11,7 +11,8 @@ mod watch;
 
 pub use crate::sinks::identity::OtherPipeline;
 pub use drive::Gauges;
-pub use plan::{Dataflows, Processes, ReplayPlan, WORKERS_MAX, ids_need_a_model, source_options, time_unit};
+pub use crate::plan::{Dataflows, Processes, WORKERS_MAX, ids_need_a_model, source_options, time_unit};
+pub use plan::ReplayPlan;
 pub use summary::{Summary, Throughput};
 
 use crate::cluster::{self, ClusterError, ExecuteError};
@@ -122,7 +123,7 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let model_hash = model.as_ref().filter(|_| plan.shows_model()).map(|model| model.content_hash());
     let sinks = match plan.wants_rows() && plan.is_first_process() {
         true => {
-            let ids = plan.output_ids(model.as_ref())?;
+            let ids = crate::plan::output_ids(&plan.config, model.as_ref()).map_err(ReplayError::Configuration)?;
             let sinks = open_sinks(plan, &log, &settings, &journal, (model_hash.clone(), ids))?;
             Some(SinkSet::spawn(sinks, Pace::Replay, SINK_QUEUE_BYTES, &Stop::default())?)
         }

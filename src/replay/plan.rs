@@ -3,56 +3,22 @@
 use super::feed::Stamping;
 use super::{ReplayError, Shared};
 use crate::cluster::{Agreement, Cluster};
-use crate::config::{
-    Algorithm as AlgorithmWord, Config, ConfigError, Exclude as ExcludeWord, Header as HeaderWord, Ids, Late, Reward,
-    TimeUnit as TimeUnitWord,
-};
+use crate::config::{Config, Ids};
 use crate::journal::Journal;
-use crate::model::algorithm::Algorithm;
 use crate::model::rank::Model;
 use crate::pipeline::Settings;
+use crate::plan::{self, Dataflows, Processes};
 use crate::progress::Progress;
 use crate::sinks::identity::OtherPipeline;
-use crate::sinks::ids::{Indices, OutputIds};
-use crate::sources::files::CHUNK_BYTES;
-use crate::sources::{Dialect, FileLog, FormatError, Header, Options, TimeUnit};
-use dataflows::evaluate::Evaluate;
-use dataflows::evaluation::Offered;
+use crate::sources::FileLog;
 use dataflows::event::Time;
-use dataflows::popular::Popular;
-use dataflows::recommend::{Exclude, Recommend};
-use dataflows::time::{LatePolicy, Steps, Window};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// About how much text all first chunks may have together.
-const FIRST_CHUNKS_BYTES: usize = 64 << 20;
-const CHUNK_BYTES_MIN: usize = 16 << 10;
-
 /// Process 0's wish for the rows of all outputs, which it writes.
 pub(super) const WANTS_ROWS: &str = "rows";
-
-/// Which of the dataflows run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dataflows {
-    /// Trending lists.
-    pub popular: bool,
-    /// Sequences.
-    pub recent: bool,
-    /// Recommendations, which need sequences.
-    pub recommend: bool,
-}
-
-impl Default for Dataflows {
-    fn default() -> Dataflows {
-        Dataflows { popular: true, recent: true, recommend: true }
-    }
-}
-
-/// The most worker threads that a process may have.
-pub const WORKERS_MAX: usize = 1024;
 
 /// What a replay is to do: everything that the command line and the configuration say, resolved.
 #[derive(Clone, Debug)]
@@ -89,58 +55,10 @@ pub struct ReplayPlan {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Several processes, of which this is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Processes {
-    /// Which one: an index into `addresses`.
-    pub index: usize,
-    /// `host:port` of each, at least two.
-    pub addresses: Vec<String>,
-}
-
-/// How the configuration says that `files` files are read.
-///
-/// # Errors
-/// If it says so in a way that the reader does not know; the configuration's own checks come before.
-pub fn source_options(config: &Config, log_name: Option<String>, files: usize) -> Result<Options, FormatError> {
-    let source = &config.source;
-    let dialect = Dialect {
-        delimiter: char::from(source.delimiter).to_string().parse()?,
-        time_unit: time_unit(config),
-        behaviors: config.behaviors.names.clone(),
-    };
-    let header = match source.header {
-        HeaderWord::Auto => Header::Auto,
-        HeaderWord::Present => Header::Present,
-        HeaderWord::Absent => Header::Absent,
-    };
-    // A first chunk of every file waits until the last one has its turn.
-    let chunk_bytes = (FIRST_CHUNKS_BYTES / files.max(1)).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
-    let columns = source.columns.to_string().parse()?;
-    Ok(Options { columns, header, dialect, log_name, chunk_bytes, reads_pipes: true })
-}
-
-/// The unit of the log's times.
-pub fn time_unit(config: &Config) -> TimeUnit {
-    match config.source.time_unit {
-        TimeUnitWord::Seconds => TimeUnit::Seconds,
-        TimeUnitWord::Milliseconds => TimeUnit::Milliseconds,
-    }
-}
-
 impl ReplayPlan {
     /// The processes, and this one's place among them.
     pub(super) fn cluster(&self) -> Cluster {
-        match &self.processes {
-            None => Cluster::local(self.workers),
-            Some(Processes { index, addresses }) => Cluster {
-                workers: self.workers,
-                processes: addresses.len(),
-                index: *index,
-                addresses: addresses.clone(),
-                ..Cluster::default()
-            },
-        }
+        plan::cluster(self.workers, self.processes.as_ref())
     }
 
     /// What all processes must have in common: input, and everything that changes results or operators. And what process
@@ -173,7 +91,7 @@ impl ReplayPlan {
 
     /// Whether this is the process that writes, or the only one.
     pub(super) fn is_first_process(&self) -> bool {
-        self.processes.as_ref().is_none_or(|processes| processes.index == 0)
+        plan::is_first(self.processes.as_ref())
     }
 
     /// Workers of all processes.
@@ -185,13 +103,14 @@ impl ReplayPlan {
     /// indices that outputs may show.
     pub(super) fn load_model(&self) -> Result<Option<Arc<Model>>, ReplayError> {
         let matters = self.dataflows.recent || self.shows_model();
-        let Some(dir) = self.config.model.dir.as_ref().filter(|_| matters) else { return Ok(None) };
-        let algorithm = match self.config.model.algorithm {
-            AlgorithmWord::Reinforce => Algorithm::Reinforce,
-            AlgorithmWord::Ddpg => Algorithm::Ddpg,
-            AlgorithmWord::Bcq => Algorithm::Bcq,
-        };
-        Ok(Some(Arc::new(Model::load(dir, algorithm, self.config.model.seed)?)))
+        Ok(if matters { plan::load_model(&self.config)? } else { None })
+    }
+
+    /// The pipeline's settings, next to a model.
+    pub(super) fn settings(&self, model: Option<&Arc<Model>>) -> Result<Settings, ReplayError> {
+        let settings = plan::settings(&self.config, self.dataflows, model).map_err(ReplayError::Configuration)?;
+        let evaluate = self.evaluate.then(|| plan::evaluate(&self.config, self.dataflows, model));
+        Ok(Settings { evaluate, until: self.until.unwrap_or(Time::MAX), ..settings })
     }
 
     /// Whether results depend on what the model holds, and not only on the length of its histories.
@@ -199,73 +118,14 @@ impl ReplayPlan {
         self.dataflows.recommend || self.config.output.ids == Ids::Model
     }
 
-    /// The ids that the store shows.
-    pub(super) fn output_ids(&self, model: Option<&Arc<Model>>) -> Result<OutputIds, ReplayError> {
-        match (self.config.output.ids, model) {
-            (Ids::Raw, _) => Ok(OutputIds::Raw),
-            (Ids::Model, None) => Err(ReplayError::Configuration(ids_need_a_model())),
-            (Ids::Model, Some(model)) => {
-                let (of_users, of_items) = (model.clone(), model.clone());
-                let users = Indices::new(model.users().len(), move |id| of_users.users().index(id));
-                let items = Indices::new(model.items().len(), move |id| of_items.items().index(id));
-                Ok(OutputIds::Model { users, items })
-            }
-        }
-    }
-
-    /// The pipeline's settings, next to a model.
-    pub(super) fn settings(&self, model: Option<&Arc<Model>>) -> Result<Settings, ReplayError> {
-        let Config { time, popular, recent, recommend, behaviors, .. } = &self.config;
-        let tick = steps(time.tick.ms());
-        let slide = steps(popular.slide.ms());
-        let length =
-            self.config.sequence_length(model.map(|model| model.history())).map_err(ReplayError::Configuration)?;
-        let rewards = match recommend.reward {
-            Reward::Count => Vec::new(),
-            Reward::Weighted => behaviors.rewards.clone(),
-        };
-        let exclude = match recommend.exclude {
-            ExcludeWord::None => Exclude::None,
-            ExcludeWord::Recent => Exclude::Recent,
-        };
-        let window = Window::new(popular.window.ms(), slide).expect("the configuration checked that it is a multiple");
-        let Dataflows { popular: lists, recent: sequences, recommend: recommendations } = self.dataflows;
-        let offered = model.filter(|_| self.dataflows.recommend).cloned().map_or(Offered::default(), |model| {
-            Offered::new(model.items().len(), move |item| model.items().index(item.0).is_some())
-        });
-        let evaluate = Evaluate { n: recommend.n, tick, slide, rewards: behaviors.rewards.clone(), offered };
-        Ok(Settings {
-            tick,
-            popular: Popular {
-                window,
-                top: popular.top,
-                weights: popular.weights.clone(),
-                differences: recent.arrange,
-                snapshots: false,
-            },
-            popular_enabled: lists,
-            length,
-            recent_enabled: sequences || recommendations,
-            arrange: recent.arrange,
-            recommend: Recommend { n: recommend.n, min_history: recommend.min_history, exclude, slide, rewards },
-            recommend_enabled: recommendations,
-            evaluate: self.evaluate.then_some(evaluate),
-            snapshots: false,
-            until: self.until.unwrap_or(Time::MAX),
-        })
-    }
-
     /// The rules that rows are stamped by; whether rows are wanted is process 0's decision.
     pub(super) fn stamping(&self) -> Stamping {
         let time = &self.config.time;
         Stamping {
             lateness: time.lateness.ms(),
-            late: match time.late {
-                Late::Drop => LatePolicy::Drop,
-                Late::Admit => LatePolicy::Admit,
-            },
+            late: plan::late(&self.config),
             jump_max: self.config.source.max_jump.map(|jump| jump.ms()),
-            tick: steps(time.tick.ms()),
+            tick: plan::steps(time.tick.ms()),
             until: self.until.unwrap_or(Time::MAX),
             wants_rows: false,
         }
@@ -301,14 +161,4 @@ impl ReplayPlan {
         });
         parts.as_object().cloned().unwrap_or_default()
     }
-}
-
-/// What is wrong with `output.ids = "model"` where no model is configured.
-pub fn ids_need_a_model() -> ConfigError {
-    let message = "output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"";
-    ConfigError::Inconsistent(message.into())
-}
-
-fn steps(length: Time) -> Steps {
-    Steps::new(length).expect("the configuration checked that it is not zero")
 }
