@@ -210,6 +210,33 @@ fn the_worked_example_of_the_contract() {
     );
 }
 
+/// The same as a file that never had them, and whose other lines kept their numbers.
+#[test]
+fn records_that_a_journal_calls_lost_are_no_part_of_a_replay() {
+    let size = ["--events", "60000", "--users", "400", "--items", "300", "--duration", "6h", "--partitions", "2"];
+    let log = Log::generated(&[size.as_slice(), &["--disorder", "8s", "--rubbish", "0.02"]].concat());
+    let losses = [(0, 5_000, 9_000), (0, 8_000, 9_500), (0, 29_990, 90_000), (1, 20_000, 20_001), (1, 12_345, 20_000)];
+    let entry = |(partition, from, to): &(usize, usize, usize)| {
+        format!("{{\"entry\":\"loss\",\"partition\":{partition},\"from\":{from},\"to\":{to}}}\n")
+    };
+    let journal = log.directory.path().join("journal.jsonl");
+    fs::write(&journal, losses.iter().map(entry).collect::<String>()).unwrap();
+    let mut texts = log.texts();
+    for (partition, text) in texts.iter_mut().enumerate() {
+        let lost = |line: usize| losses.iter().any(|&(p, from, to)| p == partition && (from..to).contains(&line));
+        let lines = text.split_inclusive(|&byte| byte == b'\n').enumerate();
+        *text = lines.flat_map(|(at, line)| if lost(at) { b"\n" } else { line }.to_vec()).collect();
+    }
+    let without = Log::of(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let expected = without.replay("without", &[]);
+    let whole = log.replay("whole", &[]);
+    assert!(expected != whole, "something was lost");
+    for workers in ["1", "3"] {
+        let found = log.replay(workers, &["--journal", journal.to_str().unwrap(), "-w", workers]);
+        assert!(found == expected, "-w {workers} differs");
+    }
+}
+
 #[test]
 fn strange_texts_equal_the_reference() {
     let long = [b"1,2,pv,".as_slice(), &[b'3'; 70_000], b"\n5,6,pv,7\n"].concat();

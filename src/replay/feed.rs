@@ -15,8 +15,8 @@
 //! events to come are all behind that place: so it never announces too much, and because all workers get all summaries,
 //! all come to announce the same.
 //!
-//! With `source.max_jump` a row may be rejected because of the rows before it, so a chunk's summary is known only when it
-//! is stamped; it is then sent later, and nothing else changes.
+//! With `source.max_jump` a row may be rejected because of the rows before it, and a journal may say that rows were lost; then a
+//! chunk's summary is known only when it is stamped; it is sent later, and nothing else changes.
 
 use crate::digest::{Digest, RowHasher};
 use crate::journal::Advances;
@@ -172,7 +172,7 @@ impl Feed {
             self.summarise(Summary { partition: at as u32, chunk, lines: 0, largest: None, end: true }, summaries);
             return Ok(true);
         };
-        if self.stamping.jump_max.is_none() {
+        if !self.partitions[at].waits_for_rows(&self.stamping) {
             let (lines, largest) = (parsed.chunk.lines, parsed.chunk.times.map(|(_, largest)| largest));
             summaries.push(Summary { partition: at as u32, chunk, lines, largest, end: false });
         }
@@ -220,7 +220,7 @@ impl Feed {
                     let stamped =
                         stamp(partition, at, &parsed, &self.stamping, &self.log, &mut self.hasher, &mut events);
                     let (report, largest) = stamped?;
-                    if self.stamping.jump_max.is_some() {
+                    if partition.waits_for_rows(&self.stamping) {
                         summaries.push(Summary { partition: at as u32, chunk, lines, largest, end: false });
                     }
                     give(&mut events, report);
@@ -250,6 +250,12 @@ fn stream_owner(log: &FileLog, at: usize, peers: u64) -> u64 {
 }
 
 impl Partition {
+    /// Whether the largest time of a chunk is known only when its rows are stamped: rows may be rejected because of those
+    /// before them, or be no part of the run.
+    fn waits_for_rows(&self, stamping: &Stamping) -> bool {
+        stamping.jump_max.is_some() || self.advances.have_losses()
+    }
+
     fn end_if_done(&mut self, until: Time) {
         if self.chunks.is_some_and(|chunks| self.folded >= chunks) || self.clock.watermark() >= until {
             self.ended = true;
@@ -319,11 +325,17 @@ fn stamp(
     let mut rejected = parsed.chunk.rejected().peekable();
     for row in &parsed.chunk.rows {
         while let Some(line) = rejected.next_if(|line| line.line < row.line) {
-            out.reject(line.line, line.reason, line.record, stamping, hasher, log)?;
+            if !partition.advances.is_lost(first_line + u64::from(line.line)) {
+                out.reject(line.line, line.reason, line.record, stamping, hasher, log)?;
+            }
         }
-        partition.advances.apply(first_line + u64::from(row.line), &mut partition.clock);
+        let offset = first_line + u64::from(row.line);
+        partition.advances.apply(offset, &mut partition.clock);
         if partition.clock.watermark() >= stamping.until {
             return Ok((out.report, out.largest));
+        }
+        if partition.advances.is_lost(offset) {
+            continue;
         }
         if stamping.jump_max.is_some_and(|jump_max| partition.clock.leaps(row.time, jump_max)) {
             let record = record_at(&parsed.text, first_line == 0, row.line).unwrap_or_default();
@@ -332,7 +344,7 @@ fn stamp(
         }
         out.accept(row, &mut partition.clock, stamping, hasher, events, log)?;
     }
-    for line in rejected {
+    for line in rejected.filter(|line| !partition.advances.is_lost(first_line + u64::from(line.line))) {
         out.reject(line.line, line.reason, line.record, stamping, hasher, log)?;
     }
     out.report.counts.lines = parsed.chunk.lines;
