@@ -1,5 +1,6 @@
 //! Eddyline, the application: sources → time and ids → dataflows → model → sinks → serve.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -1,0 +1,157 @@
+//! The state directory of a live run: the journal and the snapshots that it goes on from (contract, sections 2 and 5).
+//! `docs/checkpoints.md` tells users what is in it.
+//!
+//! ```text
+//!  decisions ──▶ JournalWriter::append ──▶ journal.jsonl ─────────────┐ its length and checksum
+//!                                                                     ▼
+//!  SnapshotRows ▶ SnapshotWriter::publish ▶ chunk ──▶ chunk ──▶ manifest, manifest, manifest
+//!                                           chunk, chunk, … ─ merge ─▶ chunk     (in the background)
+//!
+//!  StateDirectory::open ──▶ epoch, decisions, the newest snapshot that is whole ──▶ its users, its panes
+//! ```
+//!
+//! Invariants, and what holds them:
+//! - One run at a time: a lock, held for life (`lock`). Each has an epoch above all before, in the journal before it is told.
+//! - What was acknowledged is there after any crash; what was not is there or not, as a whole (`snapshots`, `writer`; the
+//!   tests stop at each file operation).
+//! - Nothing is believed whose checksum is wrong, that belongs to another place, pipeline or time (`chunk`, `manifest`, the
+//!   journal's chain), and a snapshot never without all decisions that it knows of (`plan::journal_fault`).
+//! - Memory is bounded by the rows of one snapshot, and one block a chunk when reading and merging (`merge`).
+//! - What is decided is apart from what is done: `plan` touches no file; `files` is all that does.
+
+mod chunk;
+mod code;
+mod error;
+mod files;
+mod lock;
+mod manifest;
+mod merge;
+mod names;
+mod open;
+mod plan;
+mod probe;
+mod rows;
+mod snapshots;
+mod writer;
+
+pub use crate::sinks::{PartitionPosition, SnapshotRows};
+pub use error::{CheckpointError, Skipped};
+pub use merge::{Panes, Users};
+pub use snapshots::SnapshotWriter;
+pub use writer::JournalWriter;
+
+use crate::journal::Decision;
+use crate::sinks::identity::{OtherPipeline, Pipeline};
+use chunk::Chunk;
+use dataflows::event::Time;
+use manifest::Manifest;
+use probe::Probe;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A state directory that is ours until this, and both its writers, are dropped.
+#[derive(Debug)]
+pub struct StateDirectory {
+    journal: JournalWriter,
+    snapshots: SnapshotWriter,
+}
+
+/// What a run goes on from.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Of this run, from 1: it is in the journal already.
+    pub epoch: u64,
+    /// The journal's decisions, in its order, without those that the snapshot has passed: they are in its positions' clocks.
+    /// Without a snapshot, all.
+    pub decisions: Vec<Decision>,
+    /// The newest snapshot that is whole; `None` if there never was one.
+    pub snapshot: Option<Snapshot>,
+    /// Snapshots that are newer, and not whole. A warning of each has been logged, and they are gone.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A snapshot, all of which was found whole. It stays readable while others are published.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    manifest: Manifest,
+    /// Oldest first.
+    chunks: Vec<Arc<Chunk>>,
+}
+
+impl StateDirectory {
+    /// Opens the state directory at `path`, or makes it, for the pipeline `pipeline`. `choice`: what if it holds the state of
+    /// another one; with [`OtherPipeline::NewGeneration`] that stays until [`SnapshotWriter::delete_other_generations`].
+    ///
+    /// # Errors
+    /// If another run uses it, it is another pipeline's, it can't be read or written, or something in it is damaged that must not
+    /// be passed over.
+    pub fn open(
+        path: &Path,
+        pipeline: &Pipeline,
+        choice: OtherPipeline,
+    ) -> Result<(StateDirectory, Recovered), CheckpointError> {
+        open::open(path, pipeline, choice, Probe::none())
+    }
+
+    /// The journal's file, for `replay --journal`.
+    pub fn journal_path(&self) -> &Path {
+        self.journal.path()
+    }
+
+    /// [`JournalWriter::append`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(&mut self, decisions: &[Decision]) -> Result<(), CheckpointError> {
+        self.journal.append(decisions)
+    }
+
+    /// [`SnapshotWriter::publish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish(&mut self, rows: &SnapshotRows) -> Result<(), CheckpointError> {
+        self.snapshots.publish(rows)
+    }
+
+    /// The two writers, for a thread each: an append need not wait for a snapshot.
+    pub fn into_writers(self) -> (JournalWriter, SnapshotWriter) {
+        (self.journal, self.snapshots)
+    }
+}
+
+impl Snapshot {
+    /// F: the state of the events with L < F, ms.
+    pub fn frontier(&self) -> Time {
+        self.manifest.frontier
+    }
+
+    /// The epoch of the run that published it.
+    pub fn epoch(&self) -> u64 {
+        self.manifest.epoch
+    }
+
+    /// Where each partition is read on from.
+    pub fn positions(&self) -> &[PartitionPosition] {
+        &self.manifest.positions
+    }
+
+    /// How many bytes its files have.
+    pub fn bytes(&self) -> u64 {
+        self.manifest.chunks.iter().map(|chunk| chunk.bytes).sum()
+    }
+
+    /// All users, by ascending id.
+    pub fn users(&self) -> Users {
+        Users::new(&self.chunks)
+    }
+
+    /// The panes that leave after F, by item, then by time. Those of one item and one span are one.
+    pub fn panes(&self) -> Panes {
+        Panes::new(&self.chunks, self.frontier())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
