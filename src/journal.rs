@@ -160,7 +160,8 @@ impl Decision {
         }
     }
 
-    fn partition(&self) -> Option<u32> {
+    /// The partition that it is about.
+    pub(crate) fn partition(&self) -> Option<u32> {
         match *self {
             Decision::Advance { partition, .. }
             | Decision::Partition { partition, .. }
@@ -178,7 +179,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads the journal of a log of `partitions` partitions, once: it may be a pipe.
+    /// Reads the journal of a log of `partitions` partitions.
     ///
     /// # Errors
     /// If it can't be read, or one of its lines is no entry that can be repeated.

@@ -90,7 +90,7 @@ impl StateDirectory {
         pipeline: &Pipeline,
         choice: OtherPipeline,
     ) -> Result<(StateDirectory, Recovered), CheckpointError> {
-        open::open(path, pipeline, choice, Probe::default())
+        open::open(path, pipeline, choice, Probe::none())
     }
 
     /// The journal's file, for `replay --journal`.

@@ -96,7 +96,12 @@ fn lock(root: &Directory) -> Result<Lock, CheckpointError> {
     if !names.is_empty() && !names.iter().any(|name| name == LOCK) && names != [LOST_AND_FOUND] {
         return Err(CheckpointError::NotAStateDirectory(root.path().to_owned()));
     }
-    Lock::take(root.path(), &root.file(LOCK))
+    let lock = Lock::take(root.path(), &root.file(LOCK))?;
+    if names.iter().all(|name| name != LOCK) {
+        // By its name the directory is known as ours: it must outlast what is put there.
+        root.sync()?;
+    }
+    Ok(lock)
 }
 
 /// What each generation says of itself, by number.
@@ -259,9 +264,12 @@ fn recover(
     }
     directory.sync()?;
     let epoch = last_epoch.max(epoch) + 1;
-    let file = directory.reopen(JOURNAL, live.end.bytes)?;
+    let mut file = directory.reopen(JOURNAL, live.end.bytes - u64::from(live.lacks_line_end))?;
     if live.torn_bytes > 0 {
         file.truncate()?;
+    }
+    if live.lacks_line_end {
+        file.append(b"\n")?;
     }
     let end = Arc::new(Mutex::new(live.end));
     let mut journal = JournalWriter::new(file, end.clone(), lock.clone());

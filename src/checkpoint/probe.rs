@@ -21,11 +21,15 @@ pub(super) use super::tests::probe::Probe;
 
 /// Nothing.
 #[cfg(not(test))]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Probe;
 
 #[cfg(not(test))]
 impl Probe {
+    pub(super) fn none() -> Probe {
+        Probe
+    }
+
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a test's has both")]
     #[inline]
     pub(super) fn step(&self, _: Step<'_>) -> std::io::Result<()> {

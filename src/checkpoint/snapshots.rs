@@ -155,6 +155,12 @@ impl SnapshotWriter {
         delete_generations(&self.root, &others)
     }
 
+    /// The chunk that a merge in the background makes.
+    #[cfg(test)]
+    pub(super) fn merging_number(&self) -> Option<u64> {
+        self.merging.as_ref().map(|merging| merging.number)
+    }
+
     fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number - 1
@@ -319,7 +325,7 @@ fn write_chunk(directory: &Directory, head: &Head, rows: &SnapshotRows) -> Resul
     let mut panes: Vec<&PaneState> = rows.panes.iter().collect();
     panes.sort_unstable_by_key(|pane| pane_key(pane));
     for equal in panes.chunk_by(|a, b| pane_key(a) == pane_key(b)) {
-        let count = equal.iter().fold(0_u64, |sum, pane| sum.wrapping_add(pane.count));
+        let count = equal.iter().fold(0_i64, |sum, pane| sum.wrapping_add(pane.count));
         writer.pane(&PaneState { count, ..equal[0].clone() })?;
     }
     writer.finish()

@@ -1,10 +1,11 @@
 //! Reading a journal line by line, in bounded memory, and believing only what is whole.
 //!
 //! *A torn end.* A crash while lines are appended leaves a prefix of them, perhaps with zeros behind it where the file grew before its
-//! bytes came. Nobody was told that they are durable, so they are cut off. A line holds one `}` only, its last byte;
-//! so an end that goes on behind a `}`, or has zeros behind one, is no torn append but a line that was whole once: damage.
+//! bytes came. Nobody was told that they are durable, so they are cut off; only a line that is whole but for its line end is kept. An
+//! end that is no prefix of a line, as far as its own checksum says, is none of that: it was whole once, and is damaged. (A
+//! line holds one `}` only, its last byte.)
 
-use super::sealed::{Seal, seal, unseal};
+use super::sealed::{Seal, covered_length, seal, unseal};
 use super::{Decision, JournalError};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -96,6 +97,8 @@ pub(crate) struct Live {
     pub(crate) end: Place,
     /// Bytes behind it, of an append that was cut off.
     pub(crate) torn_bytes: u64,
+    /// Whether that line is whole but for its line end, which `end` counts.
+    pub(crate) lacks_line_end: bool,
 }
 
 /// Hands every decision of the live journal of the pipeline with the fingerprint `ours` (`None`: of any) to `visit`, with the
@@ -106,49 +109,56 @@ pub(crate) fn live(
     mut visit: impl FnMut(Place, Option<Decision>),
 ) -> Result<Live, JournalError> {
     let mut lines = Lines::open(path)?;
-    let mut end = Place::default();
+    let mut found = Live { end: Place::default(), torn_bytes: 0, lacks_line_end: false };
     while lines.advance()? {
         if lines.line.pop_if(|byte| *byte == b'\n').is_none() {
-            let torn_bytes = lines.line.len() as u64;
-            return if is_torn_append(&lines.line) {
-                Ok(Live { end, torn_bytes })
-            } else {
-                Err(lines.damaged(WRONG_END))
-            };
+            found.torn_bytes = lines.line.len() as u64;
+            if is_torn_append(&lines.line, found.end.check) {
+                break;
+            }
+            lines.take_zeros();
+            found.lacks_line_end = true;
         }
-        match unseal(&mut lines.line, end.check) {
+        match unseal(&mut lines.line, found.end.check) {
             Seal::Right(check) => lines.place.check = check,
+            _ if found.lacks_line_end => return Err(lines.damaged(WRONG_END)),
             Seal::Wrong => return Err(lines.damaged(WRONG_CHECKSUM)),
             Seal::None => return Err(lines.damaged("it has no checksum")),
         }
         let decision = if lines.place.lines == 1 {
-            let found = lines.version()?;
-            if let Some(ours) = ours.filter(|ours| *ours != found) {
-                return Err(JournalError::Foreign { path: path.into(), found, ours: ours.to_owned() });
+            let pipeline = lines.version()?;
+            if let Some(ours) = ours.filter(|ours| *ours != pipeline) {
+                return Err(JournalError::Foreign { path: path.into(), found: pipeline, ours: ours.to_owned() });
             }
             None
         } else {
             Some(lines.decision()?)
         };
-        end = lines.place;
-        visit(end, decision);
+        found.end = lines.place;
+        visit(found.end, decision);
     }
+    let Live { end, .. } = found;
     if end.lines == 0 {
         return Err(JournalError::Entry { path: path.into(), line: 1, reason: "the file is empty".into() });
     }
-    Ok(Live { end, torn_bytes: 0 })
+    Ok(found)
 }
 
 const WRONG_CHECKSUM: &str = "its checksum is not that of its bytes, or lines before it were changed or lost";
 const WRONG_END: &str = "its end is not as it was written";
 
-fn is_torn_append(end: &[u8]) -> bool {
+/// Whether `end`, which has no line end, can be what is left of an append behind a line of checksum `seed`.
+fn is_torn_append(end: &[u8], seed: u64) -> bool {
     let zeros = end.iter().rev().take_while(|&&byte| byte == 0).count();
     let text = &end[..end.len() - zeros];
-    match text.iter().position(|&byte| byte == b'}') {
-        None => !text.contains(&0),
-        Some(at) => at + 1 == end.len(),
-    }
+    let is_text = text.iter().all(|byte| (b' '..=b'~').contains(byte));
+    let begins_right = text.iter().zip(b"{\"entry\":\"").all(|(found, right)| found == right);
+    let fits = covered_length(text).is_none_or(|length| {
+        let mut whole = Vec::new();
+        seal(&[&text[..length], b"}"].concat(), seed, &mut whole);
+        whole.starts_with(text)
+    });
+    is_text && begins_right && fits && !text.contains(&b'}')
 }
 
 /// A journal, at one of its lines.
@@ -178,6 +188,13 @@ impl<'a> Lines<'a> {
             return Err(self.damaged("it is longer than any entry"));
         }
         Ok(bytes > 0)
+    }
+
+    /// Takes away the zeros that the line ends in, and counts a line end in their place.
+    fn take_zeros(&mut self) {
+        let zeros = self.line.iter().rev().take_while(|&&byte| byte == 0).count();
+        self.line.truncate(self.line.len() - zeros);
+        self.place.bytes = self.place.bytes - zeros as u64 + 1;
     }
 
     fn damaged(&self, reason: impl Into<String>) -> JournalError {

@@ -52,6 +52,11 @@ pub(crate) fn unseal(line: &mut Vec<u8>, seed: u64) -> Seal {
     Seal::Right(check)
 }
 
+/// How many bytes a seal covers, if one begins in `line`.
+pub(crate) fn covered_length(line: &[u8]) -> Option<usize> {
+    line.windows(KEY.len()).position(|window| window == KEY)
+}
+
 fn split(line: &[u8]) -> Option<(&[u8], u64)> {
     let rest = line.strip_suffix(END)?;
     let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;

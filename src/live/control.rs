@@ -2,6 +2,7 @@
 //!
 //! Every message goes to every worker, the sender too, in the order in which it was sent.
 
+use super::start::Start;
 use super::watermarks::Told;
 use crate::journal::Decision;
 use dataflows::event::Time;
@@ -18,6 +19,8 @@ use timely::worker::Worker;
 /// What one worker tells all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Message {
+    /// Where the run starts. From worker 0, before anything else.
+    Start(Box<Start>),
     /// How far a partition is. From its owner.
     Told(u32, Told),
     /// A decision that is to be made durable, and has no effect before. From the partition's owner to worker 0.
@@ -57,6 +60,16 @@ impl Control {
     pub(super) fn tell(&mut self, message: Message) {
         self.input.send(message);
         self.input.flush();
+    }
+
+    /// Where the run starts, once that has come. What others have told meanwhile stays.
+    pub(super) fn start(&mut self) -> Option<Start> {
+        let mut heard = self.heard.borrow_mut();
+        let at = heard.iter().position(|message| matches!(message, Message::Start(_)))?;
+        match heard.remove(at) {
+            Some(Message::Start(start)) => Some(*start),
+            _ => None,
+        }
     }
 
     /// The next message that has come.

@@ -7,15 +7,15 @@ use crate::model::error::ModelError;
 use crate::serve::ServeError;
 use crate::sinks::SinkError;
 use crate::sources::FormatError;
-use crate::sources::live::LiveSourceError;
+use crate::sources::live::LiveError as SourceError;
 use dataflows::event::Time;
 
 /// Why a live run has ended. Whatever it is, the next run goes on from the newest snapshot and completes all results.
 #[derive(Debug, thiserror::Error)]
-pub enum LiveError {
+pub enum RunError {
     /// The input.
     #[error(transparent)]
-    Source(#[from] LiveSourceError),
+    Source(#[from] SourceError),
     /// How records are to be read.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -40,19 +40,6 @@ pub enum LiveError {
     /// A thread of the operating system could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
-    /// A store has less than the snapshot relies on.
-    #[error(
-        "{sink} holds results up to {held} only, and this run would go on from {resumed}: what lies between is not there; \
-         restore the store, or start again from the beginning of the log with --from-start"
-    )]
-    Behind {
-        /// The store.
-        sink: String,
-        /// How far it is.
-        held: String,
-        /// The snapshot's frontier.
-        resumed: String,
-    },
     /// Partitions have gone, so that this is another log.
     #[error("the log has {found} partitions, but this run has read {known} of it: it is not the same log any more")]
     PartitionsGone {
@@ -61,47 +48,37 @@ pub enum LiveError {
         /// How many there were.
         known: usize,
     },
-    /// Records were deleted before they were read.
-    #[error(
-        "partition {partition} begins at offset {to}, but offsets from {from} on have not been read: they were deleted \
-         (retention); --accept-loss goes on without them"
-    )]
-    Lost {
-        /// The partition.
-        partition: u32,
-        /// The first that is missing.
-        from: u64,
-        /// The first that is there.
-        to: u64,
-    },
     /// Its thread has told the reason before, or has panicked.
     #[error("the journal is no longer written, since an earlier error stopped it")]
     JournalStopped,
     /// Its thread has told the reason before, or has panicked.
     #[error("snapshots are no longer written, since an earlier error stopped them")]
     SnapshotsStopped,
+    /// A signal came before there was anything to stop.
+    #[error("stopped before the run had begun")]
+    StoppedAtTheStart,
     /// A signal came while the last results were on their way.
     #[error("stopped while the last results were written; run it again to complete them")]
     StoppedAtTheEnd,
 }
 
-impl LiveError {
+impl RunError {
     /// Whether the same run, started again with nothing changed, may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            LiveError::Source(error) => error.is_retryable(),
-            LiveError::Checkpoint(error) => error.is_retryable(),
-            LiveError::Sink(error) => error.is_retryable(),
-            LiveError::Cluster(_) | LiveError::Thread(_) | LiveError::StoppedAtTheEnd => true,
+            RunError::Source(error) => error.is_retryable(),
+            RunError::Checkpoint(error) => error.is_retryable(),
+            RunError::Sink(error) => error.is_retryable(),
+            RunError::Cluster(_) | RunError::Thread(_) | RunError::StoppedAtTheEnd => true,
             _ => false,
         }
     }
 }
 
-impl From<ExecuteError<LiveError>> for LiveError {
-    fn from(error: ExecuteError<LiveError>) -> LiveError {
+impl From<ExecuteError<RunError>> for RunError {
+    fn from(error: ExecuteError<RunError>) -> RunError {
         match error {
-            ExecuteError::Cluster(error) => LiveError::Cluster(error),
+            ExecuteError::Cluster(error) => RunError::Cluster(error),
             ExecuteError::Work(error) => error,
         }
     }

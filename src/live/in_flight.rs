@@ -75,11 +75,6 @@ impl InFlight {
             _ => Room::All,
         }
     }
-
-    /// Whether everything that is complete is out.
-    pub(super) fn is_drained(&self) -> bool {
-        self.complete == 0
-    }
 }
 
 #[cfg(test)]
@@ -107,19 +102,15 @@ mod tests {
         assert_eq!(in_flight.room(), Room::All);
         in_flight.add(&events(5, OPEN_MAX));
         assert_eq!(in_flight.room(), Room::Least);
-        assert!(in_flight.is_drained());
         in_flight.add(&events(15, 7));
         in_flight.advance(11);
         assert_eq!(in_flight.room(), Room::None);
         in_flight.release(|_| false);
         assert_eq!(in_flight.room(), Room::None);
-        assert!(!in_flight.is_drained());
         in_flight.release(|_| true);
         assert_eq!(in_flight.room(), Room::All);
-        assert!(in_flight.is_drained(), "the tick that ends at 20 is open");
         in_flight.advance(30);
         in_flight.release(|time| time < 20);
-        assert!(!in_flight.is_drained());
         in_flight.release(|time| time <= 20);
         assert_eq!((in_flight.events, in_flight.complete), (0, 0));
     }

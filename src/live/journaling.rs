@@ -1,7 +1,8 @@
 //! A thread that makes decisions durable, so that no worker waits for the disk.
 
-use super::error::LiveError;
+use super::error::RunError;
 use crate::checkpoint::{CheckpointError, JournalWriter};
+use crate::fault;
 use crate::journal::Decision;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
@@ -17,13 +18,13 @@ impl Journaling {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(super) fn start(writer: JournalWriter) -> Result<Journaling, LiveError> {
+    pub(super) fn start(writer: JournalWriter) -> Result<Journaling, RunError> {
         let (proposals, proposed) = channel();
         let (decided, durable) = channel();
         thread::Builder::new()
             .name("journal".into())
             .spawn(move || work(writer, &proposed, &decided))
-            .map_err(LiveError::Thread)?;
+            .map_err(RunError::Thread)?;
         Ok(Journaling { proposals, durable })
     }
 
@@ -31,10 +32,10 @@ impl Journaling {
     ///
     /// # Errors
     /// If the thread has ended, which it does after an error.
-    pub(super) fn append(&mut self, decision: Decision) -> Result<(), LiveError> {
+    pub(super) fn append(&mut self, decision: Decision) -> Result<(), RunError> {
         match self.proposals.send(decision) {
             Ok(()) => Ok(()),
-            Err(_) => self.next_durable().and(Err(LiveError::JournalStopped)),
+            Err(_) => self.next_durable().and(Err(RunError::JournalStopped)),
         }
     }
 
@@ -42,11 +43,11 @@ impl Journaling {
     ///
     /// # Errors
     /// What kept the journal from being written.
-    pub(super) fn next_durable(&mut self) -> Result<Option<Decision>, LiveError> {
+    pub(super) fn next_durable(&mut self) -> Result<Option<Decision>, RunError> {
         match self.durable.try_recv() {
             Ok(result) => Ok(Some(result?)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(LiveError::JournalStopped),
+            Err(TryRecvError::Disconnected) => Err(RunError::JournalStopped),
         }
     }
 }
@@ -55,7 +56,9 @@ impl Journaling {
 fn work(mut writer: JournalWriter, proposed: &Receiver<Decision>, decided: &Sender<Result<Decision, CheckpointError>>) {
     while let Ok(first) = proposed.recv() {
         let decisions: Vec<Decision> = std::iter::once(first).chain(proposed.try_iter()).collect();
+        fault::point("journal.append");
         let written = writer.append(&decisions);
+        fault::point("journal.durable");
         let failed = written.is_err();
         // Nobody listens any more when the run has ended.
         let _ = match written {

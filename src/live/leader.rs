@@ -2,7 +2,7 @@
 //! brought to its end.
 
 use super::control::{Control, Message};
-use super::error::LiveError;
+use super::error::RunError;
 use super::journaling::Journaling;
 use super::metrics::Metrics;
 use super::snapshots::Snapshots;
@@ -40,7 +40,7 @@ impl Leader {
     ///
     /// # Errors
     /// If the journal has failed.
-    pub(super) fn propose(&mut self, decision: Decision) -> Result<(), LiveError> {
+    pub(super) fn propose(&mut self, decision: Decision) -> Result<(), RunError> {
         self.journal.append(decision)
     }
 
@@ -53,7 +53,7 @@ impl Leader {
         control: &mut Control,
         pipeline: &mut Pipeline,
         drained: bool,
-    ) -> Result<(), LiveError> {
+    ) -> Result<(), RunError> {
         while let Some(decision) = self.journal.next_durable()? {
             self.partitions += usize::from(matches!(decision, Decision::Partition { .. }));
             self.metrics.decided(1);

@@ -6,7 +6,7 @@ use super::worker::now_ms;
 use crate::pipeline::{Counts, Report};
 use crate::sinks::gauges::SinkGauges;
 use crate::sinks::RejectReason;
-use crate::sources::live::Status;
+
 use dataflows::event::Time;
 use dataflows::sizes::Sizes;
 use prometheus_client::collector::Collector;
@@ -60,7 +60,7 @@ pub struct Metrics {
     scoring: Histogram,
     decisions: Counter,
     snapshot_duration: Histogram,
-    snapshot_bytes: Gauge,
+    snapshot_rows: Gauge,
     snapshots: Counter,
     /// The newest frontier of all, ms.
     frontier_ms: AtomicU64,
@@ -96,7 +96,7 @@ impl Metrics {
             scoring: seconds(0.000_1, 2.0, 18),
             decisions: Counter::default(),
             snapshot_duration: seconds(0.001, 2.0, 18),
-            snapshot_bytes: Gauge::default(),
+            snapshot_rows: Gauge::default(),
             snapshots: Counter::default(),
             frontier_ms: AtomicU64::new(0),
             turned: AtomicU64::new(now_ms()),
@@ -126,7 +126,7 @@ impl Metrics {
         r.register("journal_decisions", "Decisions made durable in the journal", self.decisions.clone());
         let help = "Writing one snapshot, from the moment at which all sinks hold what is before it";
         r.register_with_unit("snapshot_duration", help, Unit::Seconds, self.snapshot_duration.clone());
-        r.register_with_unit("snapshot_size", "Bytes that the newest snapshot wrote", Unit::Bytes, self.snapshot_bytes.clone());
+        r.register("snapshot_rows", "Users and panes that the newest snapshot wrote", self.snapshot_rows.clone());
         r.register("snapshots", "Snapshots that count", self.snapshots.clone());
     }
 
@@ -152,9 +152,11 @@ impl Metrics {
     }
 
     /// How far a partition is.
-    pub(super) fn partition(&self, partition: u32, told: &Told, status: &Status) {
+    pub(super) fn partition(&self, partition: u32, told: &Told, lag: Option<u64>) {
         let label = ByPartition { partition };
-        self.lag.get_or_create(&label).set(i64::try_from(status.lag()).unwrap_or(i64::MAX));
+        if let Some(lag) = lag {
+            self.lag.get_or_create(&label).set(i64::try_from(lag).unwrap_or(i64::MAX));
+        }
         self.watermark.get_or_create(&label).set(seconds(told.watermark));
         self.idle.get_or_create(&label).set(i64::from(told.standing == Standing::Idle));
     }
@@ -194,10 +196,10 @@ impl Metrics {
     }
 
     /// A snapshot counts.
-    pub(super) fn published(&self, took: Duration, bytes: u64) {
+    pub(super) fn published(&self, took: Duration, rows: usize) {
         self.snapshots.inc();
         self.snapshot_duration.observe(took.as_secs_f64());
-        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.snapshot_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
     /// A worker has come round.

@@ -1,42 +1,47 @@
 //! A thread that publishes snapshots when all sinks hold what is before them (contract, section 5).
 
-use super::error::LiveError;
+use super::error::RunError;
 use super::metrics::Metrics;
 use crate::checkpoint::{CheckpointError, SnapshotWriter};
-use crate::sinks::set::{Durable, SinkSet};
-use crate::sinks::{Batch, SinkError};
+use crate::fault;
+use crate::pipeline::Sinks;
+use crate::sinks::durable::Durable;
+use crate::sinks::{Batch, SinkError, SnapshotRows};
 use dataflows::event::Time;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Where batches go: to the sinks, and those with a snapshot to the thread, too.
+/// How long a run that ends waits for its sinks to take what is complete.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two attempts to write a snapshot, where an error may pass: a full disk.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What has become of the snapshots, and the end of the sinks that they wait for.
 pub(super) struct Snapshots {
     published: Receiver<Result<Time, CheckpointError>>,
-    sinks: Arc<Mutex<Option<SinkSet>>>,
+    sinks: Sinks,
 }
 
-/// The way of a batch with a snapshot to the thread.
-pub(super) type ToSnapshots = Sender<Arc<Batch>>;
-
 impl Snapshots {
-    /// Starts the thread.
+    /// Starts the thread. Batches with a snapshot are to be sent to the second value.
     ///
     /// # Errors
     /// If no thread can be started.
     pub(super) fn start(
         writer: SnapshotWriter,
-        sinks: Arc<Mutex<Option<SinkSet>>>,
+        sinks: Sinks,
         durable: Durable,
         metrics: Arc<Metrics>,
-    ) -> Result<(Snapshots, ToSnapshots), LiveError> {
+    ) -> Result<(Snapshots, Sender<Arc<Batch>>), RunError> {
         let (batches, waiting) = channel();
         let (done, published) = channel();
         thread::Builder::new()
             .name("snapshots".into())
             .spawn(move || work(writer, &waiting, &durable, &done, &metrics))
-            .map_err(LiveError::Thread)?;
+            .map_err(RunError::Thread)?;
         Ok((Snapshots { published, sinks }, batches))
     }
 
@@ -44,11 +49,11 @@ impl Snapshots {
     ///
     /// # Errors
     /// What kept a snapshot from being written.
-    pub(super) fn next_published(&mut self) -> Result<Option<Time>, LiveError> {
+    pub(super) fn next_published(&mut self) -> Result<Option<Time>, RunError> {
         match self.published.try_recv() {
             Ok(result) => Ok(Some(result?)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(LiveError::SnapshotsStopped),
+            Err(TryRecvError::Disconnected) => Err(RunError::SnapshotsStopped),
         }
     }
 
@@ -58,7 +63,7 @@ impl Snapshots {
     /// If a sink can't. The next run writes it.
     pub(super) fn suspend(&mut self) -> Result<(), SinkError> {
         let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).take();
-        sinks.map_or(Ok(()), SinkSet::suspend)
+        sinks.map_or(Ok(()), |sinks| sinks.suspend(PATIENCE))
     }
 }
 
@@ -71,20 +76,32 @@ fn work(
 ) {
     while let Ok(batch) = waiting.recv() {
         let Some(snapshot) = &batch.snapshot else { continue };
-        if !durable.wait_for(snapshot.frontier) {
+        if durable.wait(snapshot.frontier).is_err() {
             // The sinks are gone, and with them the run.
             return;
         }
+        fault::point("snapshot.durable");
         let started = Instant::now();
-        let published = writer.publish(snapshot).map(|bytes| {
-            metrics.published(started.elapsed(), bytes);
-            snapshot.frontier
-        });
+        let published = publish(&mut writer, snapshot);
+        fault::point("snapshot.published");
+        if published.is_ok() {
+            metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len());
+        }
         let failed = published.is_err();
         // Nobody listens any more when the run has ended.
-        let _ = done.send(published);
-        if failed {
+        if done.send(published.map(|()| snapshot.frontier)).is_err() || failed {
             return;
         }
+    }
+}
+
+/// Tries again what may pass, as long as it takes: the run goes on meanwhile, and the snapshot before stands.
+fn publish(writer: &mut SnapshotWriter, snapshot: &SnapshotRows) -> Result<(), CheckpointError> {
+    loop {
+        match writer.publish(snapshot) {
+            Err(error) if error.is_retryable() => tracing::warn!("{error}; trying again"),
+            published => return published,
+        }
+        thread::sleep(TRY_AGAIN);
     }
 }

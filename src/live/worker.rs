@@ -12,29 +12,31 @@
 //! it is taken in before the decision is durable and applied.
 
 use super::control::{Control, Message};
-use super::error::LiveError;
+use super::error::RunError;
 use super::in_flight::{InFlight, Room};
 use super::leader::Leader;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, ShownSizes};
 use super::partition::PartitionReader;
 use super::watermarks::{Standing, Told, Watermarks};
 use crate::journal::Decision;
 use crate::pipeline::{Pipeline, Report};
+use crate::fault;
+use crate::sinks::RejectReason;
 use crate::sources::live::{Fetched, LiveSource};
-use crate::sources::message::MessageFormat;
+use crate::sources::{MessageFormat, Row};
 use dataflows::event::{Event, Time};
-use dataflows::time::{Steps, Window};
+use dataflows::time::{LatePolicy, Steps, Window};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use timely::worker::Worker;
 
 /// How long a worker with nothing to do sleeps, unless a message of another worker wakes it.
 const PARK: Duration = Duration::from_millis(1);
 
-/// How often a worker asks whether there are partitions that it does not know.
-const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(10);
+/// What a worker takes from its source at a time, in bytes.
+const FETCH_BYTES: usize = 1 << 20;
 
 /// What a worker goes by.
 #[derive(Clone, Debug)]
@@ -45,10 +47,12 @@ pub(super) struct Clockwork {
     pub(super) window: Window,
     /// `time.lateness`, ms.
     pub(super) lateness: Time,
+    /// `time.late`.
+    pub(super) late: LatePolicy,
+    /// `source.max_jump`, ms.
+    pub(super) jump_max: Option<Time>,
     /// `time.idle`.
     pub(super) idle: Duration,
-    /// How many partitions there are when the run starts.
-    pub(super) partitions: usize,
 }
 
 /// How a run came to its end.
@@ -63,30 +67,34 @@ pub(super) enum Ending {
 /// A partition of this worker.
 pub(super) struct Owned {
     pub(super) reader: PartitionReader,
-    /// Where its log ends, if it does.
-    pub(super) end: Option<u64>,
     /// What was proposed, while nothing is decided.
     proposed: Option<Decision>,
     /// Records that came while the partition is held.
-    held: VecDeque<(u64, Vec<u8>)>,
+    held: VecDeque<Held>,
     told: Option<Told>,
 }
 
-impl Owned {
-    pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
-        Owned { reader, end, proposed: None, held: VecDeque::new(), told: None }
-    }
+/// A record that waits, as it was read.
+struct Held {
+    offset: u64,
+    value: Vec<u8>,
+    read: Result<Option<Row>, RejectReason>,
+}
 
-    fn has_ended(&self, position: u64) -> bool {
-        self.end.is_some_and(|end| position >= end || self.reader.next() >= end)
+impl Owned {
+    pub(super) fn new(reader: PartitionReader) -> Owned {
+        Owned { reader, proposed: None, held: VecDeque::new(), told: None }
     }
 }
 
 /// One worker, between two steps of timely.
 pub(super) struct LiveWorker<'a> {
     pub(super) clockwork: Clockwork,
+    pub(super) index: usize,
+    pub(super) peers: usize,
+    /// How many partitions there are when the run starts.
+    pub(super) partitions: usize,
     pub(super) source: Box<dyn LiveSource>,
-    pub(super) format: MessageFormat,
     pub(super) owned: BTreeMap<u32, Owned>,
     pub(super) pipeline: Pipeline,
     pub(super) control: Control,
@@ -94,6 +102,7 @@ pub(super) struct LiveWorker<'a> {
     pub(super) leader: Option<Leader>,
     pub(super) stop: &'a AtomicBool,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) shown: ShownSizes,
     /// Makes the reader of a partition that has just appeared, with a first watermark.
     pub(super) newcomer: &'a dyn Fn(u32, Time) -> PartitionReader,
     pub(super) state: State,
@@ -107,7 +116,6 @@ pub(super) struct State {
     events: Vec<Event>,
     stopping: bool,
     detached: bool,
-    looked: Instant,
 }
 
 impl State {
@@ -115,11 +123,10 @@ impl State {
         State {
             watermarks: Watermarks::default(),
             in_flight: InFlight::new(tick),
-            fetched: Fetched::default(),
+            fetched: Fetched::new(FETCH_BYTES),
             events: Vec::new(),
             stopping: false,
             detached: false,
-            looked: Instant::now(),
         }
     }
 }
@@ -129,7 +136,7 @@ impl LiveWorker<'_> {
     ///
     /// # Errors
     /// Whatever keeps the run from going on. Results are then as after a crash: the next run completes them.
-    pub(super) fn run(mut self, worker: &mut Worker) -> Result<Ending, LiveError> {
+    pub(super) fn run(mut self, worker: &mut Worker) -> Result<Ending, RunError> {
         loop {
             self.listen()?;
             if self.state.detached {
@@ -145,13 +152,21 @@ impl LiveWorker<'_> {
                 true => worker.step(),
                 false => worker.step_or_park(Some(PARK)),
             };
+            self.metrics.turn();
+            self.metrics.sizes(&mut self.shown, &self.pipeline.sizes);
+            self.check()?;
             let probe = &self.pipeline.probe;
             self.state.in_flight.release(|time| !probe.less_than(&time));
         }
         self.complete(worker)
     }
 
-    fn listen(&mut self) -> Result<(), LiveError> {
+    /// Whether results still get out.
+    fn check(&self) -> Result<(), RunError> {
+        self.pipeline.collected.borrow_mut().sink_error().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn listen(&mut self) -> Result<(), RunError> {
         while let Some(message) = self.control.next() {
             match message {
                 Message::Told(partition, told) => self.state.watermarks.hear(partition, told),
@@ -165,6 +180,7 @@ impl LiveWorker<'_> {
                 Message::Published(frontier) => self.forget(frontier),
                 Message::Stopping => self.state.stopping = true,
                 Message::Detached => self.state.detached = true,
+                Message::Start(_) => {}
             }
         }
         if !self.state.stopping && self.stop.load(Ordering::Relaxed) {
@@ -175,52 +191,46 @@ impl LiveWorker<'_> {
     }
 
     /// Applies a decision about a partition of ours, and reads it on.
-    fn obey(&mut self, decision: &Decision) -> Result<(), LiveError> {
-        let Some(partition) = decision.partition() else { return Ok(()) };
-        if let Decision::Partition { watermark, .. } = decision
-            && self.is_ours(partition)
-        {
-            let reader = (self.newcomer)(partition, *watermark);
-            self.source.assign(partition, reader.next())?;
-            self.owned.insert(partition, Owned::new(reader, None));
-            return Ok(());
-        }
-        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
-        match decision {
-            Decision::Advance { watermark, .. } => owned.reader.advance(*watermark),
-            Decision::Loss { to, .. } => {
-                owned.reader.skip_to(*to);
-                self.source.assign(partition, *to)?;
+    fn obey(&mut self, decision: &Decision) -> Result<(), RunError> {
+        fault::point("decision.heard");
+        let Some(partition) = decision.partition().filter(|partition| self.is_ours(*partition)) else { return Ok(()) };
+        match *decision {
+            Decision::Partition { watermark, .. } => {
+                let reader = (self.newcomer)(partition, watermark);
+                self.source.assign(partition, reader.next())?;
+                self.owned.insert(partition, Owned::new(reader));
             }
-            _ => {}
+            Decision::Advance { watermark, .. } => {
+                let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+                owned.reader.advance(watermark);
+                owned.proposed = None;
+                let mut report = Report::default();
+                for Held { offset, value, read } in std::mem::take(&mut owned.held) {
+                    owned.reader.take(offset, &value, read, &mut self.state.events, &mut report);
+                }
+                self.hand_over(report);
+            }
+            Decision::Loss { .. } | Decision::Epoch { .. } => {}
         }
-        owned.proposed = None;
-        self.source.set_paused(partition, false)?;
-        let held = std::mem::take(&mut owned.held);
-        let mut report = Report::default();
-        for (offset, record) in held {
-            let read = self.format.read(&record);
-            owned.reader.take(offset, &record, read, &mut self.state.events, &mut report);
-        }
-        self.hand_over(report);
         Ok(())
     }
 
     fn is_ours(&self, partition: u32) -> bool {
-        partition as usize % self.source.peers() == self.source.index()
+        partition as usize % self.peers == self.index
     }
 
     /// Takes in what has come. Whether that was anything.
-    fn read(&mut self) -> Result<bool, LiveError> {
+    fn read(&mut self) -> Result<bool, RunError> {
         let room = self.state.in_flight.room();
         let least = self.state.watermarks.least();
-        for (partition, owned) in &self.owned {
+        for (&partition, owned) in &self.owned {
             let readable = match room {
                 Room::All => true,
                 Room::Least => least.is_none_or(|least| owned.reader.watermark() <= least),
                 Room::None => false,
             };
-            self.source.set_paused(*partition, !readable || owned.proposed.is_some())?;
+            // A partition that is held stays open: that it is at its end is what was proposed, and a pause would end that.
+            self.source.set_paused(partition, !readable);
         }
         self.state.fetched.clear();
         if room != Room::None {
@@ -229,17 +239,15 @@ impl LiveWorker<'_> {
         let mut report = Report::default();
         for record in self.state.fetched.records() {
             let Some(owned) = self.owned.get_mut(&record.partition) else { continue };
-            if owned.end.is_some_and(|end| record.offset >= end) {
-                continue;
+            let Some(format) = self.source.format(record.partition) else { continue };
+            let (offset, read) = (record.offset, record.read(format));
+            let value = format.record(record.value());
+            match owned.proposed {
+                None => owned.reader.take(offset, value, read, &mut self.state.events, &mut report),
+                Some(_) => owned.held.push_back(Held { offset, value: value.to_vec(), read }),
             }
-            if owned.proposed.is_some() {
-                owned.held.push_back((record.offset, record.payload.to_vec()));
-                continue;
-            }
-            let read = self.format.read(record.payload);
-            owned.reader.take(record.offset, record.payload, read, &mut self.state.events, &mut report);
         }
-        let busy = report.counts.lines > 0;
+        let busy = !self.state.fetched.is_empty();
         self.hand_over(report);
         Ok(busy)
     }
@@ -250,6 +258,7 @@ impl LiveWorker<'_> {
         self.pipeline.events.send_batch(&mut self.state.events);
         if report.counts.lines > 0 {
             self.pipeline.reports.send(report);
+            fault::point("worker.handed_over");
         }
     }
 
@@ -258,9 +267,9 @@ impl LiveWorker<'_> {
         let tick = self.clockwork.tick;
         for (&partition, owned) in &mut self.owned {
             let status = self.source.status(partition);
-            let standing = if owned.has_ended(status.position) {
+            let standing = if status.ended && owned.held.is_empty() {
                 Standing::Ended
-            } else if owned.held.is_empty() && status.idle_for().is_some_and(|idle| idle >= self.clockwork.idle) {
+            } else if owned.held.is_empty() && status.idle_for() >= self.clockwork.idle {
                 Standing::Idle
             } else {
                 Standing::Active
@@ -276,12 +285,12 @@ impl LiveWorker<'_> {
                 owned.told = Some(told);
                 self.control.tell(Message::Told(partition, told));
             }
-            self.metrics.partition(partition, &told, &status);
+            self.metrics.partition(partition, &told, self.source.lag(partition));
         }
         if !self.state.stopping {
             self.propose();
         }
-        if self.state.watermarks.count() < self.clockwork.partitions {
+        if self.state.watermarks.count() < self.partitions {
             return;
         }
         if let Some(frontier) = self.state.watermarks.least().map(|least| tick.frontier(least))
@@ -290,11 +299,12 @@ impl LiveWorker<'_> {
             self.state.in_flight.advance(frontier);
             self.pipeline.advance_to(frontier);
             self.metrics.frontier(frontier);
+            fault::point("worker.advanced");
         }
     }
 
     fn propose(&mut self) {
-        let clock = self.metrics.now_ms().saturating_sub(self.clockwork.lateness);
+        let clock = now_ms().saturating_sub(self.clockwork.lateness);
         let Clockwork { tick, window, .. } = self.clockwork;
         for (&partition, owned) in self.owned.iter_mut().filter(|(_, owned)| owned.proposed.is_none()) {
             let Some(watermark) = self.state.watermarks.target(partition, clock, tick, window) else { continue };
@@ -302,20 +312,15 @@ impl LiveWorker<'_> {
             owned.proposed = Some(decision.clone());
             self.control.tell(Message::Proposed(decision));
         }
-        if self.state.looked.elapsed() < LOOK_FOR_PARTITIONS {
-            return;
-        }
-        self.state.looked = Instant::now();
         // The inputs stand at a tick's end; the watermark just below the tick promises no more than they do.
         let watermark = self.pipeline.events.time().saturating_sub(tick.length());
-        for partition in self.source.new_partitions() {
-            if self.is_ours(partition) && !self.owned.contains_key(&partition) {
-                self.control.tell(Message::Proposed(Decision::Partition { partition, watermark }));
-            }
+        for partition in self.source.new_partitions().filter(|partition| *partition as usize % self.peers == self.index) {
+            self.control.tell(Message::Proposed(Decision::Partition { partition, watermark }));
         }
     }
 
     fn tell_positions(&mut self, frontier: Time) {
+        fault::point("snapshot.asked");
         let positions = self.owned.values().map(|owned| (frontier, owned.reader.position_at(frontier))).collect();
         self.pipeline.reports.send(Report { positions, ..Report::default() });
         self.pipeline.reports.flush();
@@ -335,28 +340,32 @@ impl LiveWorker<'_> {
         self.source.commit(&positions);
     }
 
-    fn lead(&mut self) -> Result<(), LiveError> {
+    fn lead(&mut self) -> Result<(), RunError> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        let drained = self.state.stopping && self.state.in_flight.is_drained();
+        let is_out = !self.pipeline.probe.less_than(self.pipeline.events.time());
+        let drained = self.state.stopping && is_out;
         leader.step(&mut self.control, &mut self.pipeline, drained)
     }
 
     fn everything_has_ended(&self) -> bool {
-        let heard_of_all = self.state.watermarks.count() >= self.clockwork.partitions;
+        let heard_of_all = self.state.watermarks.count() >= self.partitions;
         heard_of_all && !self.state.stopping && self.state.watermarks.least().is_none()
     }
 
     /// Closes the inputs, and sees all results out.
-    fn complete(mut self, worker: &mut Worker) -> Result<Ending, LiveError> {
+    fn complete(mut self, worker: &mut Worker) -> Result<Ending, RunError> {
         self.pipeline.close();
         while !self.pipeline.complete.done() {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(LiveError::StoppedAtTheEnd);
+                return Err(RunError::StoppedAtTheEnd);
             }
             self.lead()?;
+            self.check()?;
+            self.metrics.turn();
             worker.step_or_park(Some(PARK));
         }
         self.lead()?;
+        self.check()?;
         Ok(Ending::Ended)
     }
 }
