@@ -13,6 +13,7 @@ mod man;
 mod outcome;
 mod parse;
 mod replay;
+mod run;
 mod signals;
 mod stdout;
 
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(Box<replay::ReplayArgs>),
+    Run(Box<run::RunArgs>),
     Generate(Box<generate::GenerateArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
@@ -94,6 +96,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let terminal = terminal(&global)?;
     match command {
         Command::Replay(args) => replay::run(*args, terminal),
+        Command::Run(args) => run::run(*args),
         Command::Generate(args) => generate::run(&args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -30,133 +30,151 @@ mod start;
 mod watermarks;
 mod worker;
 
-pub use error::LiveError;
+pub use error::RunError;
 pub use metrics::Metrics;
 pub use plan::LivePlan;
 
 use crate::cluster::{self, Agreement};
 use crate::model::rank::{Model, PolicyScorer};
 use crate::pipeline::{self, Sending, Settings};
+use crate::plan as shared_plan;
 use crate::serve::Server;
 use crate::sinks::End;
+use crate::sinks::identity::RunIdentity;
+use crate::sinks::ids::OutputIds;
+use crate::sources::live::LiveLog;
 use dataflows::event::Time;
 use dataflows::recommend::{NoModel, Scorer};
-use leader::Leader;
-use open::{Durables, OpenedSource};
+use dataflows::rows::PopularList;
+use metrics::ShownSizes;
+use open::Durables;
 use scoring::Measured;
 use start::Start;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use timely::worker::Worker;
-use worker::{Clockwork, Ending, LiveWorker};
+use worker::{Clockwork, Ending, LiveWorker, State};
 
 /// Runs until it is stopped, or until all partitions have ended. `true` in the latter case.
 ///
 /// # Errors
-/// Whatever keeps it from going on; see [`LiveError`].
-pub fn run(plan: &LivePlan) -> Result<bool, LiveError> {
-    let source = open::source(plan)?;
-    let model = open::model(plan)?;
-    let model_hash = model.as_deref().map(Model::content_hash);
-    let settings = open::settings(plan, model.as_deref())?;
+/// Whatever keeps it from going on; see [`RunError`].
+pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
+    let log = open::log(plan)?;
+    let model = shared_plan::load_model(&plan.config)?;
+    let settings = open::settings(&plan.config, model.as_ref())?;
     let metrics = Arc::new(Metrics::new());
-    let identity = open::identity(plan, &source, &settings, model_hash.as_deref());
-    let durables = match plan.is_first_process() {
-        true => Some(open::durables(plan, &source, identity.clone(), &metrics)?),
-        false => None,
-    };
-    let server = plan.config.serve.listen.as_deref().map(|listen| Server::start(listen, metrics.clone())).transpose()?;
+    let run = identity(plan, &log, &settings, model.as_deref());
+    let agreement = Agreement { parts: vec![("pipeline".to_owned(), run.pipeline.fingerprint.clone())], ..Agreement::default() };
+    let listen = plan.config.serve.listen.as_deref();
+    let server = listen.map(|listen| Server::start(listen, metrics.clone())).transpose()?;
     if let Some(server) = &server {
         tracing::info!("health and metrics at http://{}", server.address());
     }
-    let agreement = Agreement { parts: vec![("pipeline".to_owned(), identity.pipeline.fingerprint)] };
+    let durables = match shared_plan::is_first(plan.processes.as_ref()) {
+        true => Some(open::durables(plan, run, model.as_ref(), &metrics)?),
+        false => None,
+    };
     let sinks = durables.as_ref().map(|durables| durables.sinks.clone());
-    let shared = Arc::new(Shared {
-        clockwork: open::clockwork(plan, &settings),
+    let shared = Shared {
+        clockwork: open::clockwork(&plan.config, &settings),
         settings,
-        source,
+        log,
         plan: plan.clone(),
         metrics: metrics.clone(),
         durables: Mutex::new(durables),
-        failed: AtomicBool::new(false),
-    });
-    let outcomes = cluster::execute(&open::cluster(plan), &agreement, move |worker| match &model {
+    };
+    let cluster = shared_plan::cluster(plan.workers, plan.processes.as_ref());
+    let outcomes = cluster::execute(&cluster, &agreement, move |worker, _| match &model {
         Some(model) => work(worker, &shared, PolicyScorer::new(model.clone())),
         None => work(worker, &shared, NoModel),
     });
     metrics.set_ready(false);
-    let done = outcomes.map_err(LiveError::from)?.into_iter().next();
-    let Some(Done { ending: Ending::Ended, last }) = done else { return Ok(false) };
+    let Some(Done { ending: Ending::Ended, last }) = outcomes?.into_iter().next() else { return Ok(false) };
     let sinks = sinks.and_then(|sinks| sinks.lock().unwrap_or_else(PoisonError::into_inner).take());
     if let Some(sinks) = sinks {
         sinks.finish(End { frontier: Time::MAX, popular: last })?;
     }
-    drop(server);
     Ok(true)
+}
+
+/// Whose results the run makes. Its epoch and the ids that stores show come later, in process 0.
+fn identity(plan: &LivePlan, log: &LiveLog, settings: &Settings, model: Option<&Model>) -> RunIdentity {
+    let (config, log) = (&plan.config, log.description().id);
+    let model = model.map(Model::content_hash);
+    RunIdentity {
+        pipeline: open::pipeline(config, log, settings, model.as_deref()),
+        epoch: None,
+        log,
+        behaviors: config.behaviors.names.clone(),
+        model,
+        slide: settings.popular.window.slide().length(),
+        ids: OutputIds::Raw,
+        other_pipeline: plan.other_pipeline,
+    }
 }
 
 /// What all workers of a process share.
 struct Shared {
     clockwork: Clockwork,
     settings: Settings,
-    source: OpenedSource,
+    log: LiveLog,
     plan: LivePlan,
     metrics: Arc<Metrics>,
     /// Worker 0 takes them.
     durables: Mutex<Option<Durables>>,
-    /// A worker of this process has failed.
-    failed: AtomicBool,
 }
 
 /// What a worker brings home.
 struct Done {
     ending: Ending,
     /// From worker 0: the list that stores keep as the newest.
-    last: Option<dataflows::rows::PopularList>,
+    last: Option<PopularList>,
 }
 
-fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Done, LiveError> {
+fn work(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Done, RunError> {
     let done = complete(worker, shared, scorer);
     if done.is_err() {
-        shared.failed.store(true, Ordering::Relaxed);
         shared.metrics.set_ready(false);
     }
     done
 }
 
-fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Done, LiveError> {
+fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static) -> Result<Done, RunError> {
     let (index, peers) = (worker.index(), worker.peers());
     let durables = match index {
         0 => shared.durables.lock().unwrap_or_else(PoisonError::into_inner).take(),
         _ => None,
     };
     let mut control = control::Control::build(worker);
-    let sending = durables.as_ref().map(|durables| Sending::live(durables.sinks.clone(), durables.to_snapshots.clone()));
+    let sending = durables.as_ref().map(|own| Sending::live(own.sinks.clone(), own.to_snapshots.clone()));
     let scorer = Measured::new(scorer, shared.metrics.clone());
     let mut pipeline = pipeline::build(worker, &shared.settings, scorer, sending, true);
-    let leader = match durables {
-        None => None,
-        Some(durables) => Some(start::lead(worker, shared, durables, &mut control, &mut pipeline)?),
-    };
+    let leader = durables.map(|own| start::lead(worker, shared, own, &mut control, &mut pipeline)).transpose()?;
     pipeline.close_restored();
     let start = Start::hear(worker, &mut control, shared)?;
+    let partitions = start.partitions().len();
+    let mut source = shared.log.reader(&start.log, partitions.div_ceil(peers));
+    let owned = start.assign(shared, source.as_mut(), index, peers)?;
     let collected = pipeline.collected.clone();
     let newcomer = |partition, watermark| start.newcomer(shared, partition, watermark);
     let live = LiveWorker {
-        clockwork: shared.clockwork.with_partitions(start.partitions()),
-        source: shared.source.worker(index, peers)?,
-        format: shared.source.format(),
-        owned: start.owned(shared, index, peers),
+        clockwork: shared.clockwork.clone(),
+        index,
+        peers,
+        partitions,
+        source,
+        owned,
         pipeline,
         control,
         leader,
         stop: &shared.plan.stop,
         metrics: shared.metrics.clone(),
+        shown: ShownSizes::default(),
         newcomer: &newcomer,
-        state: worker::State::new(shared.settings.tick),
+        state: State::new(shared.settings.tick),
     };
     shared.metrics.set_ready(true);
     let ending = live.run(worker)?;
-    let last = collected.borrow().last_list().cloned();
+    let last = collected.borrow().last_list(None).cloned();
     Ok(Done { ending, last })
 }

@@ -23,7 +23,7 @@ use crate::pipeline::{Pipeline, Report};
 use crate::fault;
 use crate::sinks::RejectReason;
 use crate::sources::live::{Fetched, LiveSource};
-use crate::sources::{MessageFormat, Row};
+use crate::sources::Row;
 use dataflows::event::{Event, Time};
 use dataflows::time::{LatePolicy, Steps, Window};
 use std::collections::{BTreeMap, VecDeque};

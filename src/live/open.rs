@@ -1,0 +1,155 @@
+//! What a live run opens before it starts: the log, the model, and, in process 0, the state directory and the sinks.
+
+use super::error::RunError;
+use super::metrics::Metrics;
+use super::plan::LivePlan;
+use super::snapshots::Snapshots;
+use super::worker::Clockwork;
+use crate::checkpoint::{JournalWriter, Recovered, Snapshot, StateDirectory};
+use crate::config::{Config, Format};
+use crate::journal::Decision;
+use crate::model::rank::Model;
+use crate::pipeline::{Settings, Sinks};
+use crate::plan::{self, Dataflows};
+use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
+use crate::sinks::identity::{Pipeline, RunIdentity};
+use crate::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
+use crate::sinks::set::{Pace, SinkSet, check_resume};
+use crate::sinks::stop::Stop;
+use crate::sinks::{Batch, Sink, SinkError};
+use crate::sources::follow::FollowLog;
+use crate::sources::kafka::{KafkaLog, KafkaOptions};
+use crate::sources::live::LiveLog;
+use crate::sources::{Columns, FormatError, MessageFormat};
+use serde_json::{Value, json};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How many bytes of batches may wait for the sinks.
+const SINK_QUEUE_BYTES: usize = 64 << 20;
+
+/// How much of its partitions one worker may fetch ahead, in bytes.
+const FETCH_AHEAD_BYTES: usize = 32 << 20;
+
+/// Opens the log: the topic, or the files that are followed.
+pub(super) fn log(plan: &LivePlan) -> Result<LiveLog, RunError> {
+    let config = &plan.config;
+    if !plan.files.is_empty() {
+        let options = plan::source_options(config, plan.log_name.clone(), plan.files.len())?;
+        return Ok(LiveLog::Follow(FollowLog::open(&plan.files, options, plan.until_end)?));
+    }
+    let options = KafkaOptions {
+        brokers: config.kafka.brokers.clone(),
+        topic: config.kafka.topic.clone(),
+        group: config.kafka.group.clone(),
+        properties: config.kafka.properties.clone(),
+        log_name: plan.log_name.clone(),
+        format: message_format(config)?,
+        idle: Duration::from_millis(config.time.idle.ms()),
+        until_end: plan.until_end,
+        buffer_bytes: FETCH_AHEAD_BYTES,
+    };
+    Ok(LiveLog::Kafka(KafkaLog::open(options)?))
+}
+
+/// How messages are written.
+fn message_format(config: &Config) -> Result<MessageFormat, FormatError> {
+    let columns: Columns = config.source.columns.to_string().parse()?;
+    match config.source.format {
+        Format::Csv => MessageFormat::csv(&columns, plan::dialect(config)?),
+        Format::Json => MessageFormat::json(&columns, plan::dialect(config)?),
+    }
+}
+
+/// The pipeline's settings: all dataflows, with snapshots.
+pub(super) fn settings(config: &Config, model: Option<&Arc<Model>>) -> Result<Settings, RunError> {
+    let mut settings = plan::settings(config, Dataflows::default(), model).map_err(RunError::Configuration)?;
+    settings.snapshots = true;
+    settings.popular.snapshots = true;
+    Ok(settings)
+}
+
+/// The rules of time.
+pub(super) fn clockwork(config: &Config, settings: &Settings) -> Clockwork {
+    Clockwork {
+        tick: settings.tick,
+        window: settings.popular.window,
+        lateness: config.time.lateness.ms(),
+        late: plan::late(config),
+        jump_max: config.source.max_jump.map(|jump| jump.ms()),
+        idle: Duration::from_millis(config.time.idle.ms()),
+    }
+}
+
+/// Whose results the run makes: the log's, with this configuration and model.
+pub(super) fn pipeline(config: &Config, log: u64, settings: &Settings, model: Option<&str>) -> Pipeline {
+    let parts = json!({ "log": log, "configuration": config.fingerprint(settings.length), "model": model });
+    let fingerprint = blake3::hash(parts.to_string().as_bytes()).to_hex().to_string();
+    let Value::Object(parts) = parts else { unreachable!("it is written as an object above") };
+    Pipeline { fingerprint, parts }
+}
+
+/// What process 0 alone has, until worker 0 takes it.
+pub(super) struct Durables {
+    pub(super) journal: JournalWriter,
+    pub(super) decisions: Vec<Decision>,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) snapshots: Snapshots,
+    pub(super) to_snapshots: Sender<Arc<Batch>>,
+    pub(super) sinks: Sinks,
+}
+
+/// Opens the state directory and the sinks, and makes sure that the sinks hold all that the snapshot relies on.
+pub(super) fn durables(
+    plan: &LivePlan,
+    run: RunIdentity,
+    model: Option<&Arc<Model>>,
+    metrics: &Arc<Metrics>,
+) -> Result<Durables, RunError> {
+    let (state, recovered) = StateDirectory::open(&plan.config.state.dir, &run.pipeline, plan.other_pipeline)?;
+    let Recovered { epoch, decisions, snapshot, .. } = recovered;
+    let snapshot = snapshot.filter(|_| !plan.from_start);
+    let ids = plan::output_ids(&plan.config, model).map_err(RunError::Configuration)?;
+    let stop = Stop::default();
+    let run = RunIdentity { epoch: Some(epoch), ids, ..run };
+    let opened = sinks(&plan.config, &run, &stop)?;
+    if let Some(snapshot) = &snapshot {
+        check_resume(&opened, snapshot.frontier())?;
+    }
+    let set = SinkSet::spawn(opened, Pace::Live, SINK_QUEUE_BYTES, &stop)?;
+    metrics.watch_sinks(set.gauges());
+    let durable = set.durable();
+    let sinks: Sinks = Arc::new(Mutex::new(Some(set)));
+    let (journal, writer) = state.into_writers();
+    let (snapshots, to_snapshots) = Snapshots::start(writer, sinks.clone(), durable, metrics.clone())?;
+    Ok(Durables { journal, decisions, snapshot, snapshots, to_snapshots, sinks })
+}
+
+/// All stores that the configuration names.
+fn sinks(config: &Config, run: &RunIdentity, stop: &Stop) -> Result<Vec<Box<dyn Sink>>, SinkError> {
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let stores = &config.stores;
+    if let Some(path) = &stores.embedded {
+        let options = StoreOptions {
+            path: path.clone(),
+            run: run.clone(),
+            // A batch at a time: what is complete is to be seen at once.
+            commit_rows: 1,
+            lock_wait: StoreOptions::LOCK_WAIT,
+        };
+        sinks.push(Box::new(EmbeddedStore::open(options)?));
+    }
+    if let Some(uri) = &stores.mongodb_uri {
+        let options = MongoOptions {
+            uri: uri.clone(),
+            database: stores.mongodb_database.clone(),
+            consumed_max: config.output.consumed_max,
+            times: Times::new(&config.output.time_format, &config.output.time_zone),
+            int32: config.output.int32,
+            transactions: Transactions::Auto,
+        };
+        sinks.push(Box::new(MongoSink::open(&options, run, stop)?));
+    }
+    Ok(sinks)
+}
