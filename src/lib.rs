@@ -9,6 +9,7 @@ pub mod generate;
 pub mod journal;
 pub mod model;
 pub mod pipeline;
+pub mod produce;
 pub mod progress;
 pub mod replay;
 pub mod secret;

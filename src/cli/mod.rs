@@ -12,6 +12,7 @@ mod generate;
 mod man;
 mod outcome;
 mod parse;
+mod produce;
 mod replay;
 mod signals;
 mod stdout;
@@ -40,6 +41,7 @@ struct Cli {
 enum Command {
     Replay(Box<replay::ReplayArgs>),
     Generate(Box<generate::GenerateArgs>),
+    Produce(Box<produce::ProduceArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -94,6 +96,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let terminal = terminal(&global)?;
     match command {
         Command::Replay(args) => replay::run(*args, terminal),
+        Command::Produce(args) => produce::run(*args, &terminal),
         Command::Generate(args) => generate::run(&args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -6,6 +6,7 @@
 mod cluster;
 mod faults;
 mod outage;
+mod producing;
 mod reading;
 
 use eddyline::secret::Secret;
