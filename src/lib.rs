@@ -13,6 +13,7 @@ pub mod live;
 pub mod model;
 pub mod pipeline;
 pub mod plan;
+pub mod produce;
 pub mod progress;
 pub mod replay;
 pub mod secret;

@@ -12,6 +12,7 @@ mod generate;
 mod man;
 mod outcome;
 mod parse;
+mod produce;
 mod replay;
 mod run;
 mod signals;
@@ -42,6 +43,7 @@ enum Command {
     Replay(Box<replay::ReplayArgs>),
     Run(Box<run::RunArgs>),
     Generate(Box<generate::GenerateArgs>),
+    Produce(Box<produce::ProduceArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -97,6 +99,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     match command {
         Command::Replay(args) => replay::run(*args, terminal),
         Command::Run(args) => run::run(*args),
+        Command::Produce(args) => produce::run(*args, &terminal),
         Command::Generate(args) => generate::run(&args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),

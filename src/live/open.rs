@@ -6,7 +6,7 @@ use super::plan::LivePlan;
 use super::snapshots::Snapshots;
 use super::worker::Clockwork;
 use crate::checkpoint::{JournalWriter, Recovered, Snapshot, StateDirectory};
-use crate::config::{Config, Format};
+use crate::config::{Config, Format, TimeFormat, TimeText, time_zone};
 use crate::journal::Decision;
 use crate::model::rank::Model;
 use crate::pipeline::{Settings, Sinks};
@@ -145,11 +145,23 @@ fn sinks(config: &Config, run: &RunIdentity, stop: &Stop) -> Result<Vec<Box<dyn 
             uri: uri.clone(),
             database: stores.mongodb_database.clone(),
             consumed_max: config.output.consumed_max,
-            times: Times::new(&config.output.time_format, &config.output.time_zone),
+            times: times(config),
             int32: config.output.int32,
             transactions: Transactions::Auto,
         };
         sinks.push(Box::new(MongoSink::open(&options, run, stop)?));
     }
     Ok(sinks)
+}
+
+/// How MongoDB shows times.
+fn times(config: &Config) -> Times {
+    let text = match &config.output.time_format {
+        TimeFormat::Date => None,
+        TimeFormat::Pattern(pattern) => {
+            let zone = time_zone(&config.output.time_zone).expect("the configuration checked that it is a zone");
+            Some(TimeText::new(pattern, zone).expect("the configuration checked that it is a pattern"))
+        }
+    };
+    text.map_or(Times::Date, Times::Text)
 }
