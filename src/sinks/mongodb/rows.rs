@@ -57,7 +57,7 @@ impl Shape {
     pub(super) fn record(&self, event: &Event) -> RawDocumentBuf {
         let mut document = RawDocumentBuf::new();
         document.append(cstr!("_id"), id(self.record_key(event)));
-        document.append(cstr!("user"), self.id(self.logged_user(event.user)));
+        document.append(cstr!("user"), self.id(self.ids.logged_user(event.user)));
         document.append(cstr!("item"), self.id(self.ids.logged_item(event.item)));
         document.append(cstr!("behavior"), &*self.behaviors[usize::from(event.behavior.0)]);
         self.append_time(&mut document, event.time);
@@ -94,10 +94,6 @@ impl Shape {
     /// An item of a list; `None` if it is left out.
     pub(super) fn listed_item(&self, item: ItemId) -> Option<u64> {
         self.ids.listed_item(item)
-    }
-
-    fn logged_user(&self, user: UserId) -> u64 {
-        self.ids.logged_user(user)
     }
 
     /// An id, a time or a count, all of which are below 2^63 (contract, section 1).
