@@ -6,7 +6,7 @@
 //!
 //! A snapshot holds only what changed since the one before; the newest row of a user stands.
 
-use crate::event::{ItemId, UserId};
+use crate::event::{ItemId, Time, UserId};
 use crate::recent::Entry;
 use serde::{Deserialize, Serialize};
 
@@ -28,4 +28,17 @@ pub struct StandingState {
     pub items: Vec<ItemId>,
     /// The reward so far of the events since it whose item is on it.
     pub reward: i64,
+}
+
+/// The events of one item that count in the same windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaneState {
+    /// Which item.
+    pub item: ItemId,
+    /// The first window end that they count at.
+    pub enters: Time,
+    /// The first window end that they no longer count at.
+    pub leaves: Time,
+    /// Their number, weighted.
+    pub count: i64,
 }

@@ -1,47 +1,32 @@
-//! Worker 0's end of the pipeline: rows are put in order and handed to the sinks, counts are added up.
+//! Worker 0's end of the pipeline: rows are put in order and handed to the sinks, snapshots are put together, counts are
+//! added up.
+//!
+//! The output's frontier passes a time when the sinks have taken everything up to it: while they have no room, worker 0 keeps
+//! the batches, and a capability, and tries again a little later.
 
 use super::Digests;
 use super::report::Report;
 use super::rows::Rows;
+use super::sending::Sending;
+use super::snapshots::Snapshots;
 use crate::digest::RowHasher;
-use crate::sinks::thread::SinkThread;
 use crate::sinks::{Batch, SinkError};
 use dataflows::event::Time;
 use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
-use dataflows::time::Window;
+use dataflows::state::{PaneState, UserState};
+use dataflows::time::{Steps, Window};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
-/// The sinks' thread, until somebody takes it to finish or to drop it.
-pub type Sinks = Arc<Mutex<Option<SinkThread>>>;
-
-/// The way to the sinks, and what became of it.
-pub struct Sending {
-    sinks: Sinks,
-    error: Option<SinkError>,
-}
-
-impl Sending {
-    /// A way to `sinks`.
-    pub fn new(sinks: Sinks) -> Sending {
-        Sending { sinks, error: None }
-    }
-
-    /// Waits while the sinks are behind: this worker, and by the source's flow control then all, wait with it.
-    fn send(&mut self, batch: Batch) {
-        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (None, Some(thread)) = (&self.error, sinks.as_ref()) {
-            self.error = thread.send(batch).err();
-        }
-    }
-}
+/// How long worker 0 waits until it offers the sinks again what they had no room for.
+const TRY_AGAIN: Duration = Duration::from_millis(1);
 
 /// What worker 0 knows of the whole run.
 pub struct Collected {
@@ -52,6 +37,7 @@ pub struct Collected {
     /// Window ends that had a list.
     pub lists: u64,
     sending: Option<Sending>,
+    snapshots: Snapshots,
     window: Window,
     /// As many as can end after the last event.
     newest: VecDeque<PopularList>,
@@ -61,12 +47,18 @@ impl Collected {
     /// Nothing yet. `sending` is the way to the sinks, if there are any.
     pub fn new(window: Window, sending: Option<Sending>) -> Collected {
         let (report, digests) = (Report::default(), Digests::default());
-        Collected { report, digests, lists: 0, sending, window, newest: VecDeque::new() }
+        let (snapshots, newest) = (Snapshots::default(), VecDeque::new());
+        Collected { report, digests, lists: 0, sending, snapshots, window, newest }
     }
 
     /// What the sinks said when they failed, once.
     pub fn sink_error(&mut self) -> Option<SinkError> {
-        self.sending.as_mut()?.error.take()
+        self.sending.as_mut()?.take_error()
+    }
+
+    /// A snapshot at `frontier` is asked for; it is whole when so many partitions have told their position.
+    pub fn expect_positions(&mut self, frontier: Time, partitions: usize) {
+        self.snapshots.expect(frontier, partitions);
     }
 
     /// At the end of the input: the list of E* = (floor(L_max/slide)+1)·slide, the first after every event, if its window
@@ -89,39 +81,51 @@ impl Collected {
 }
 
 /// Rows that wait for their tick to be complete on all workers.
-#[derive(Default)]
 struct Waiting {
     reports: Vec<Report>,
     popular: Vec<PopularList>,
     ticks: BTreeMap<Time, (Lists<SequenceKey>, Lists<RecommendationKey>)>,
+    /// The frontier of the last batch.
+    released: Time,
+    slide: Steps,
 }
 
-/// Takes everything in on worker 0. The stream carries nothing but its frontier, which tells what has been taken.
+/// What comes from the dataflows and the sources.
+pub(super) struct Incoming<'s> {
+    pub(super) reports: StreamVec<'s, Time, Report>,
+    pub(super) lists: StreamVec<'s, Time, PopularList>,
+    pub(super) rows: StreamVec<'s, Time, Rows>,
+    /// Parts of snapshots, by F.
+    pub(super) users: StreamVec<'s, Time, (Time, Vec<UserState>)>,
+    /// Parts of snapshots, by F.
+    pub(super) panes: StreamVec<'s, Time, (Time, Vec<PaneState>)>,
+}
+
+/// Takes everything in on worker 0. The stream carries nothing but its frontier, which tells what the sinks have taken.
 pub(super) fn collect<'s>(
-    reports: StreamVec<'s, Time, Report>,
-    lists: StreamVec<'s, Time, PopularList>,
-    rows: StreamVec<'s, Time, Rows>,
+    incoming: Incoming<'s>,
     until: Time,
     collected: &Rc<RefCell<Collected>>,
 ) -> StreamVec<'s, Time, ()> {
-    let (scope, collected) = (reports.scope(), collected.clone());
+    let (scope, collected) = (incoming.reports.scope(), collected.clone());
     let first = scope.index() == 0;
     let mut builder = OperatorBuilder::new("collect".to_string(), scope);
-    let mut reports = builder.new_input(reports, Exchange::new(|_: &Report| 0));
-    let mut lists = builder.new_input(lists, Pipeline);
-    let mut rows = builder.new_input(rows, Exchange::new(|_: &Rows| 0));
+    let mut reports = builder.new_input(incoming.reports, Exchange::new(|_: &Report| 0));
+    let mut lists = builder.new_input(incoming.lists, Pipeline);
+    let mut rows = builder.new_input(incoming.rows, Exchange::new(|_: &Rows| 0));
+    let mut users = builder.new_input(incoming.users, Exchange::new(|_: &(Time, Vec<UserState>)| 0));
+    let mut panes = builder.new_input(incoming.panes, Exchange::new(|_: &(Time, Vec<PaneState>)| 0));
     let (_output, done): (_, Stream<'s, Time, Vec<()>>) = builder.new_output();
-    builder.build(move |capabilities| {
-        drop(capabilities);
-        let mut waiting = Waiting::default();
+    let activator = scope.activator_for(builder.operator_info().address);
+    builder.build(move |mut capabilities| {
+        // Elsewhere nothing is kept, and the output follows the inputs.
+        let mut capability = capabilities.pop().filter(|_| first);
+        let mut waiting = Waiting::new(collected.borrow().window.slide());
         let mut hasher = RowHasher::default();
         move |frontiers: &[MutableAntichain<Time>]| {
             let mut collected = collected.borrow_mut();
             reports.for_each(|_, reports| {
-                for mut report in reports.drain(..) {
-                    collected.report.absorb(&mut report);
-                    waiting.reports.push(report);
-                }
+                reports.drain(..).for_each(|report| take_report(report, &mut collected, &mut waiting));
             });
             lists.for_each(|_, lists| {
                 // Every worker has every list; one takes them.
@@ -131,14 +135,40 @@ pub(super) fn collect<'s>(
                 }
             });
             rows.for_each(|_, rows| rows.drain(..).for_each(|rows| take_rows(rows, &mut collected, &mut waiting)));
+            users.for_each(|_, parts| parts.drain(..).for_each(|part| collected.snapshots.add_users(part.0, part.1)));
+            panes.for_each(|_, parts| parts.drain(..).for_each(|part| collected.snapshots.add_panes(part.0, part.1)));
             let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min().unwrap_or(Time::MAX);
-            match collected.sending.as_mut() {
-                Some(sending) => waiting.release(frontier).into_iter().for_each(|batch| sending.send(batch)),
-                None => waiting = Waiting::default(),
+            if !collected.hand_over(&mut waiting, frontier) {
+                activator.activate_after(TRY_AGAIN);
+            } else if frontier == Time::MAX {
+                capability = None;
+            } else if let Some(capability) = &mut capability {
+                capability.downgrade(&frontier);
             }
         }
     });
     done
+}
+
+impl Collected {
+    /// Gives the sinks what is final at `frontier`. Whether they have taken everything so far.
+    fn hand_over(&mut self, waiting: &mut Waiting, frontier: Time) -> bool {
+        let Some(sending) = self.sending.as_mut() else {
+            waiting.clear();
+            self.snapshots = Snapshots::default();
+            return true;
+        };
+        waiting.release(frontier, &mut self.snapshots, |batch| sending.push(batch));
+        sending.send()
+    }
+}
+
+fn take_report(mut report: Report, collected: &mut Collected, waiting: &mut Waiting) {
+    collected.report.absorb(&mut report);
+    for (frontier, position) in report.positions.drain(..) {
+        collected.snapshots.add_position(frontier, position);
+    }
+    waiting.reports.push(report);
 }
 
 fn take_rows(rows: Rows, collected: &mut Collected, waiting: &mut Waiting) {
@@ -156,8 +186,40 @@ fn take_rows(rows: Rows, collected: &mut Collected, waiting: &mut Waiting) {
 }
 
 impl Waiting {
-    /// All that is final at `frontier`, in order; `None` if that is nothing.
-    fn release(&mut self, frontier: Time) -> Option<Batch> {
+    fn new(slide: Steps) -> Waiting {
+        Waiting { reports: Vec::new(), popular: Vec::new(), ticks: BTreeMap::new(), released: 0, slide }
+    }
+
+    /// Forgets everything.
+    fn clear(&mut self) {
+        *self = Waiting { released: self.released, ..Waiting::new(self.slide) };
+    }
+
+    /// Puts out all that is final at `frontier`, in order, and snapshots that are whole.
+    ///
+    /// A batch with a snapshot has a greater frontier than all before it, so that a sink that holds all below that
+    /// frontier holds all that was reported before the snapshot's positions, too. So a batch ends where the next snapshot does;
+    /// and a snapshot that is whole at last when its frontier has long been released waits until time moves on.
+    fn release(&mut self, frontier: Time, snapshots: &mut Snapshots, mut put_out: impl FnMut(Batch)) {
+        while let Some(snapshot) = (self.released < frontier).then(|| snapshots.take_next(frontier)).flatten() {
+            let next = snapshots.next(frontier).filter(|next| *next > self.released);
+            let batch = self.batch(next.unwrap_or(frontier));
+            self.released = batch.frontier;
+            put_out(Batch { snapshot: Some(snapshot), ..batch });
+        }
+        // Sinks have to know, too, that a window has come to its end without a list.
+        let moves_on = self.released < frontier && frontier < Time::MAX;
+        let window_ended = moves_on && self.slide.start_of(frontier - 1) >= self.released;
+        let batch = self.batch(frontier);
+        let rows = batch.records.len() + batch.rejected.len() + batch.recent.len() + batch.popular.len();
+        if rows > 0 || window_ended {
+            self.released = frontier;
+            put_out(batch);
+        }
+    }
+
+    /// All that is final at `frontier`.
+    fn batch(&mut self, frontier: Time) -> Batch {
         let mut batch = Batch { frontier, ..Batch::default() };
         for mut report in self.reports.drain(..) {
             batch.records.append(&mut report.records);
@@ -170,7 +232,10 @@ impl Waiting {
         }
         let lists = std::mem::take(&mut self.popular);
         (batch.popular, self.popular) = lists.into_iter().partition(|list| list.window_end < frontier);
-        let rows = batch.records.len() + batch.rejected.len() + batch.recent.len() + batch.popular.len();
-        (rows > 0).then_some(batch)
+        batch
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

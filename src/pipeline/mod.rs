@@ -2,39 +2,51 @@
 //!
 //! ```text
 //!            events ─┬─ popular ──────────┬──────────────┬─ (every worker has every list) ─┐
-//!                    ├─ recent ─ ticks ─ recommend ──────┼─ rows ── to worker 0 ───────────┼─ collect ─ Batch ─ sinks
-//!                    └───────────────────── evaluate ────┘                                 │
-//! reports (log rows, counts) ────────────────────────────────── to worker 0 ───────────────┘
+//!                    ├─ recent ─ steps ─ recommend ──────┼─ rows ── to worker 0 ───────────┼─ collect ─ Batch ─ sinks
+//!                    │     │               │ │           │                                 │
+//!                    └─────┼───────────────┼─┼ evaluate ─┘                                 │
+//!  restored users, panes ──┤               │                                               │
+//!  requests (to all) ──────┘               └─ parts of snapshots, to worker 0 ─────────────┤
+//! reports (log rows, counts, positions) ──────────────────────── to worker 0 ──────────────┘
 //! ```
 //!
 //! A source hands over events with their logical times, in any order, and promises with its frontier which ticks are
-//! complete. Everything here is the same for a replay and for a live run.
+//! complete. Everything here is the same for a replay and for a live run; a replay neither restores nor asks for snapshots.
 //!
 //! Every worker builds the same operators in the same order, whatever it will have to do: timely names channels by that
 //! order.
 
 mod collect;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod recorder;
 mod report;
 mod rows;
+mod sending;
+mod snapshots;
 
-pub use collect::{Collected, Sending, Sinks};
+pub use collect::Collected;
 pub use report::{Counts, Report};
+pub use sending::{Sending, Sinks};
 
 use crate::digest::Digest;
+use collect::{Incoming, collect};
 use dataflows::evaluate::{Evaluate, evaluate};
 use dataflows::evaluation::Evaluation;
 use dataflows::event::{Event, Time};
 use dataflows::popular::{Popular, popular};
 use dataflows::recent::{Recent, arrange_recent, recent};
-use dataflows::recommend::{Recommend, Recommended, Scorer, recommend, without_recommendations};
+use dataflows::recommend::{Recommend, RecommendStreams, Scorer, recommend, without_recommendations};
 use dataflows::rows::PopularList;
+use dataflows::sizes::Sizes;
+use dataflows::state::{PaneState, UserState};
 use dataflows::time::Steps;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::vec::ToStream;
-use timely::dataflow::operators::{Input, Inspect, Probe};
+use timely::dataflow::operators::vec::{Broadcast, ToStream};
+use timely::dataflow::operators::{Input as _, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
 
@@ -61,6 +73,8 @@ pub struct Settings {
     pub evaluate: Option<Evaluate>,
     /// Rows beyond this time are not put out.
     pub until: Time,
+    /// Whether snapshots may be asked for and gone on from.
+    pub snapshots: bool,
 }
 
 /// Digests of all outputs (contract, section 6).
@@ -81,9 +95,15 @@ pub struct Digests {
 /// One worker's ends of the pipeline.
 pub struct Pipeline {
     /// Events that take part. Records may be of later ticks than the handle's time, never of earlier ones.
-    pub events: InputHandle<Time, CapacityContainerBuilder<Vec<Event>>>,
+    pub events: Input<Event>,
     /// What else a source has to say; not aligned with ticks.
-    pub reports: InputHandle<Time, CapacityContainerBuilder<Vec<Report>>>,
+    pub reports: Input<Report>,
+    /// Frontiers at which a snapshot is wanted, for all workers; see [`Pipeline::request_snapshot`].
+    pub requests: Input<Time>,
+    /// Rows of snapshots, from one worker, the oldest first. No tick is worked on before this is closed everywhere.
+    pub restored_users: Input<UserState>,
+    /// The same for the window of the trending lists.
+    pub restored_panes: Input<PaneState>,
     /// What has been put out.
     pub probe: ProbeHandle<Time>,
     /// Whether everything is complete, the evaluation too, once it is done.
@@ -92,6 +112,42 @@ pub struct Pipeline {
     pub collected: Rc<RefCell<Collected>>,
     /// On worker 0, the evaluation, if one was asked for and `complete` is done.
     pub evaluation: Rc<RefCell<Option<Evaluation>>>,
+    /// How much state this worker holds.
+    pub sizes: Rc<Sizes>,
+}
+
+/// One end of a stream.
+pub type Input<D> = InputHandle<Time, CapacityContainerBuilder<Vec<D>>>;
+
+impl Pipeline {
+    /// Promises that nothing more comes for times before `frontier`, by any input but the restored ones.
+    pub fn advance_to(&mut self, frontier: Time) {
+        self.events.advance_to(frontier);
+        self.reports.advance_to(frontier);
+        self.requests.advance_to(frontier);
+    }
+
+    /// On worker 0: asks for a snapshot at `frontier`, a multiple of the slide that this worker's inputs have not passed.
+    /// `partitions`: how many will tell their position, by [`Report::positions`].
+    pub fn request_snapshot(&mut self, frontier: Time, partitions: usize) {
+        self.collected.borrow_mut().expect_positions(frontier, partitions);
+        self.requests.send(frontier);
+        self.requests.flush();
+    }
+
+    /// All has been restored, as far as this worker is concerned.
+    pub fn close_restored(&mut self) {
+        self.restored_users = InputHandle::new();
+        self.restored_panes = InputHandle::new();
+    }
+
+    /// Nothing more comes by any input.
+    pub fn close(&mut self) {
+        self.close_restored();
+        self.events = InputHandle::new();
+        self.reports = InputHandle::new();
+        self.requests = InputHandle::new();
+    }
 }
 
 /// Builds the pipeline on one worker. `sending` is worker 0's way to the sinks, if there are any.
@@ -105,48 +161,89 @@ pub fn build(
     let collected = Rc::new(RefCell::new(Collected::new(settings.popular.window, sending)));
     let evaluation = Rc::new(RefCell::new(None));
     let (probe, complete, sink) = (ProbeHandle::new(), ProbeHandle::new(), evaluation.clone());
-    let (events, reports) = worker.dataflow::<Time, _, _>(|scope| {
+    let sizes = Rc::new(Sizes::default());
+    let mut pipeline = worker.dataflow::<Time, _, _>(|scope| {
         let (events_handle, events) = scope.new_input::<Vec<Event>>();
         let (reports_handle, reports) = scope.new_input::<Vec<Report>>();
+        let (requests_handle, requests) = scope.new_input::<Vec<Time>>();
+        let (users_handle, users) = scope.new_input::<Vec<UserState>>();
+        // SNAPSHOTS OF POPULAR: `popular` takes `requests.clone()` and `panes`, and gives the stream `panes` below.
+        let (panes_handle, _panes) = scope.new_input::<Vec<PaneState>>();
+        let requests = requests.broadcast();
         let lists = match settings.popular_enabled {
             true => popular(events.clone(), &settings.popular),
             false => nothing(scope),
         };
-        let recommended = recommendations(events.clone(), lists.clone(), settings, scorer);
+        let panes = nothing(scope);
+        let state = State { requests, users, sizes: &sizes };
+        let RecommendStreams { recommended, snapshots: users } =
+            recommendations(events.clone(), lists.clone(), state, settings, scorer);
         if let Some(options) = &settings.evaluate {
             evaluate(events, recommended.clone(), lists.clone(), options)
                 .inspect(move |done| *sink.borrow_mut() = Some(done.clone()))
                 .probe_with(&complete);
         }
         let rows = rows::rows(recommended, settings.until, wants_rows);
-        collect::collect(reports, lists, rows, settings.until, &collected).probe_with(&probe).probe_with(&complete);
-        (events_handle, reports_handle)
+        let incoming = Incoming { reports, lists, rows, users, panes };
+        collect(incoming, settings.until, &collected).probe_with(&probe).probe_with(&complete);
+        Pipeline {
+            events: events_handle,
+            reports: reports_handle,
+            requests: requests_handle,
+            restored_users: users_handle,
+            restored_panes: panes_handle,
+            probe,
+            complete,
+            collected,
+            evaluation,
+            sizes: sizes.clone(),
+        }
     });
-    Pipeline { events, reports, probe, complete, collected, evaluation }
+    if !settings.snapshots {
+        pipeline.close_restored();
+        pipeline.requests = InputHandle::new();
+    }
+    pipeline
+}
+
+/// What the users' state comes from, besides events.
+struct State<'s, 'a> {
+    requests: StreamVec<'s, Time, Time>,
+    users: StreamVec<'s, Time, UserState>,
+    sizes: &'a Rc<Sizes>,
 }
 
 fn recommendations<'s>(
     events: StreamVec<'s, Time, Event>,
     lists: StreamVec<'s, Time, PopularList>,
+    state: State<'s, '_>,
     settings: &Settings,
     scorer: impl Scorer + 'static,
-) -> StreamVec<'s, Time, Rc<Recommended>> {
+) -> RecommendStreams<'s> {
     if !settings.recent_enabled {
-        return nothing(events.scope());
+        let scope = events.scope();
+        return RecommendStreams { recommended: nothing(scope), snapshots: nothing(scope) };
     }
-    let scope = events.scope();
-    let options =
-        Recent { tick: settings.tick, length: settings.length, differences: settings.arrange, snapshots: false };
-    let recent = recent(events, nothing(scope), nothing(scope), options, &Rc::default());
+    let options = Recent {
+        tick: settings.tick,
+        length: settings.length,
+        differences: settings.arrange,
+        snapshots: settings.snapshots,
+    };
+    let recent = recent(events, state.requests, state.users, options, state.sizes);
     if settings.arrange {
         arrange_recent(recent.differences);
     }
     match settings.recommend_enabled {
-        true => recommend(recent.steps, lists, settings.recommend.clone(), scorer).recommended,
-        false => without_recommendations(recent.steps).recommended,
+        true => recommend(recent.steps, lists, settings.recommend.clone(), scorer),
+        false => without_recommendations(recent.steps),
     }
 }
 
 fn nothing<'s, D: Clone + 'static>(scope: Scope<'s, Time>) -> StreamVec<'s, Time, D> {
     None.to_stream(scope)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What a source says of a piece of its log, besides the events that take part.
 
 use crate::digest::Digest;
-use crate::sinks::Rejected;
+use crate::sinks::{PartitionPosition, Rejected};
 use dataflows::event::{Event, Time};
 use serde::{Deserialize, Serialize};
 
@@ -54,10 +54,13 @@ pub struct Report {
     pub times: Option<(Time, Time)>,
     /// The largest logical time of the events that take part.
     pub logical_max: Option<Time>,
+    /// Where partitions are read on from after a snapshot: its F, and the position. In this report or an earlier one of the
+    /// same worker is every row before it.
+    pub positions: Vec<(Time, PartitionPosition)>,
 }
 
 impl Report {
-    /// Takes in what another report counted, without its rows.
+    /// Takes in what another report counted, without its rows and positions.
     pub fn absorb(&mut self, other: &mut Report) {
         self.counts.add(&other.counts);
         self.late.merge(&other.late);

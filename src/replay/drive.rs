@@ -116,8 +116,7 @@ pub(super) fn drive(
         if *pipeline.events.time() < frontier && (since_advance >= ADVANCE_EVENTS || !busy) {
             since_advance = 0;
             in_flight.push_back(*pipeline.events.time());
-            pipeline.events.advance_to(frontier);
-            pipeline.reports.advance_to(frontier);
+            pipeline.advance_to(frontier);
             gauges.frontier.fetch_max(frontier, Ordering::Relaxed);
         }
         if busy {
@@ -129,13 +128,13 @@ pub(super) fn drive(
             in_flight.pop_front();
         }
     }
-    let Pipeline { events, reports, complete, collected, .. } = pipeline;
-    drop((events, reports, gossip));
-    while !complete.done() {
-        check(&collected, gauges)?;
+    pipeline.close();
+    drop(gossip);
+    while !pipeline.complete.done() {
+        check(&pipeline.collected, gauges)?;
         worker.step_or_park(Some(PARK));
     }
-    check(&collected, gauges)
+    check(&pipeline.collected, gauges)
 }
 
 /// Whether there is a reason to stop.

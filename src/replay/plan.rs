@@ -206,6 +206,7 @@ impl ReplayPlan {
             recommend: Recommend { n: recommend.n, min_history: recommend.min_history, exclude, slide, rewards },
             recommend_enabled: recommendations,
             evaluate: self.evaluate.then_some(evaluate),
+            snapshots: false,
             until: self.until.unwrap_or(Time::MAX),
         })
     }

@@ -22,9 +22,11 @@ mod json;
 pub mod thread;
 
 use canonical::CanonicalError;
-use dataflows::event::{Event, Position, Time};
+use dataflows::event::{Event, ItemId, Position, Time};
 use dataflows::lists::Lists;
+use dataflows::recent::Entry;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
+use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
@@ -107,6 +109,9 @@ pub struct Batch {
     pub recent: Lists<SequenceKey>,
     /// Recommendations, by (time, user).
     pub recommendations: Lists<RecommendationKey>,
+    /// The state as of some F below `frontier`. It counts when all sinks are durable up to `frontier`, which is then beyond
+    /// those of all batches before: so they hold all rows of the ticks up to F, and all records before the positions.
+    pub snapshot: Option<SnapshotRows>,
 }
 
 impl Batch {
@@ -120,12 +125,52 @@ impl Batch {
             + popular
             + lists_bytes(&self.recent)
             + lists_bytes(&self.recommendations)
+            + self.snapshot.as_ref().map_or(0, SnapshotRows::bytes)
     }
 }
 
 fn lists_bytes<K>(lists: &Lists<K>) -> usize {
     let items: usize = lists.iter().map(|(_, items)| items.len() * 8).sum();
     lists.len() * (size_of::<K>() + size_of::<usize>()) + items
+}
+
+/// Where a partition is read on from, and its clock there (contract, section 5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPosition {
+    /// Which partition.
+    pub partition: u32,
+    /// o_p: the first offset whose logical time is at or beyond the snapshot's frontier, or the read position.
+    pub offset: u64,
+    /// The largest event time accepted before it.
+    pub largest: Option<Time>,
+    /// The largest journalled advance before it.
+    pub advanced: Time,
+}
+
+/// What a snapshot adds to the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRows {
+    /// F: the state of the events with L < F. A multiple of the slide.
+    pub frontier: Time,
+    /// The users that changed since the snapshot before, in any order, each once.
+    pub users: Vec<UserState>,
+    /// The panes that entered since, in any order.
+    pub panes: Vec<PaneState>,
+    /// All partitions.
+    pub positions: Vec<PartitionPosition>,
+}
+
+impl SnapshotRows {
+    /// The memory that the rows take, roughly, in bytes.
+    fn bytes(&self) -> usize {
+        let lists: usize = self.users.iter().map(user_bytes).sum();
+        lists + self.panes.len() * size_of::<PaneState>() + self.positions.len() * size_of::<PartitionPosition>()
+    }
+}
+
+fn user_bytes(user: &UserState) -> usize {
+    let items = user.standing.as_ref().map_or(0, |standing| standing.items.len());
+    size_of::<UserState>() + user.entries.len() * size_of::<Entry>() + items * size_of::<ItemId>()
 }
 
 /// What is known once every row has been handed over.
