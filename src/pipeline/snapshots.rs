@@ -9,10 +9,10 @@ use dataflows::event::Time;
 use dataflows::state::{PaneState, UserState};
 use std::collections::BTreeMap;
 
-/// Snapshots that have been asked for, by F.
+/// What is there of snapshots, by F.
 #[derive(Default)]
 pub(super) struct Snapshots {
-    asked: BTreeMap<Time, Parts>,
+    by_frontier: BTreeMap<Time, Parts>,
 }
 
 #[derive(Default)]
@@ -20,45 +20,46 @@ struct Parts {
     users: Vec<UserState>,
     panes: Vec<PaneState>,
     positions: BTreeMap<u32, PartitionPosition>,
-    /// How many positions make it whole.
-    partitions: usize,
+    /// How many positions make it whole, once it has been asked for.
+    partitions: Option<usize>,
 }
 
 impl Snapshots {
     /// A snapshot at `frontier` will come, with the positions of so many partitions.
     pub(super) fn expect(&mut self, frontier: Time, partitions: usize) {
-        self.asked.entry(frontier).or_default().partitions = partitions;
+        self.at(frontier).partitions = Some(partitions);
     }
 
     pub(super) fn add_users(&mut self, frontier: Time, users: Vec<UserState>) {
-        if let Some(parts) = self.asked.get_mut(&frontier) {
-            parts.users.extend(users);
-        }
+        self.at(frontier).users.extend(users);
     }
 
     pub(super) fn add_panes(&mut self, frontier: Time, panes: Vec<PaneState>) {
-        if let Some(parts) = self.asked.get_mut(&frontier) {
-            parts.panes.extend(panes);
-        }
+        self.at(frontier).panes.extend(panes);
     }
 
     /// Takes in what a partition says; what it said before counts no more.
     pub(super) fn add_position(&mut self, frontier: Time, position: PartitionPosition) {
-        if let Some(parts) = self.asked.get_mut(&frontier) {
-            parts.positions.insert(position.partition, position);
-        }
+        self.at(frontier).positions.insert(position.partition, position);
+    }
+
+    fn at(&mut self, frontier: Time) -> &mut Parts {
+        self.by_frontier.entry(frontier).or_default()
     }
 
     /// The F of the snapshot that is next to leave, if it is whole now that all is there below `frontier`.
     pub(super) fn next(&self, frontier: Time) -> Option<Time> {
-        let (&next, parts) = self.asked.first_key_value()?;
-        (next < frontier && parts.positions.len() >= parts.partitions).then_some(next)
+        let mut asked = self.by_frontier.iter().filter_map(|(&at, parts)| Some((at, parts, parts.partitions?)));
+        let (next, parts, partitions) = asked.next()?;
+        (next < frontier && parts.positions.len() >= partitions).then_some(next)
     }
 
     /// The same snapshot, which leaves.
     pub(super) fn take_next(&mut self, frontier: Time) -> Option<SnapshotRows> {
         let next = self.next(frontier)?;
-        let Parts { users, panes, positions, .. } = self.asked.remove(&next)?;
+        let later = self.by_frontier.split_off(&(next + 1));
+        // What is before it was told of snapshots that have left, or that nobody wants.
+        let Parts { users, panes, positions, .. } = std::mem::replace(&mut self.by_frontier, later).remove(&next)?;
         Some(SnapshotRows { frontier: next, users, panes, positions: positions.into_values().collect() })
     }
 }
