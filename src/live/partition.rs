@@ -64,11 +64,6 @@ impl PartitionReader {
         }
     }
 
-    /// Which partition.
-    pub(super) fn partition(&self) -> u32 {
-        self.partition
-    }
-
     /// The least offset that the next record can have.
     pub(super) fn next(&self) -> u64 {
         self.next

@@ -41,6 +41,7 @@ pub fn end(mut child: Child) -> Output {
     child.wait_with_output().unwrap()
 }
 
+#[cfg(unix)]
 pub fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }

@@ -311,6 +311,7 @@ fn a_file_that_grows_ends_where_it_did_when_it_was_opened() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn pipes_of_another_process_are_not_touched() {
     let options = Options {
