@@ -8,6 +8,7 @@ use super::metrics::Metrics;
 use super::snapshots::Snapshots;
 use crate::journal::Decision;
 use crate::pipeline::Pipeline;
+use crate::sinks::durable::Durable;
 use dataflows::event::Time;
 use dataflows::time::Steps;
 use std::sync::Arc;
@@ -21,19 +22,33 @@ pub(super) struct Leader {
     /// How many partitions there are.
     partitions: usize,
     metrics: Arc<Metrics>,
+    /// What all sinks hold, and the frontier that was last seen of it.
+    durable: Durable,
+    seen: Time,
+    tick: Steps,
     detached: bool,
 }
 
 impl Leader {
-    /// `partitions`: how many there are at the start.
+    /// `partitions`: how many there are at the start. `durable`: what all sinks hold.
     pub(super) fn new(
         journal: Journaling,
-        snapshots: Snapshots,
+        (snapshots, durable): (Snapshots, Durable),
         schedule: Schedule,
-        partitions: usize,
+        (partitions, tick): (usize, Steps),
         metrics: Arc<Metrics>,
     ) -> Leader {
-        Leader { journal, snapshots, schedule, partitions, metrics, detached: false }
+        let seen = durable.frontier();
+        Leader { journal, snapshots, schedule, partitions, metrics, durable, seen, tick, detached: false }
+    }
+
+    /// Notes how long after its end the newest tick was in all sinks.
+    fn watch_durable(&mut self) {
+        let durable = self.durable.frontier();
+        if durable > self.seen && durable != Time::MAX {
+            self.metrics.tick_is_out(durable - self.tick.length());
+        }
+        self.seen = durable;
     }
 
     /// Has a decision made durable. A newcomer among the partitions is proposed by its owner once only.
@@ -59,8 +74,9 @@ impl Leader {
             self.metrics.decided(1);
             control.tell(Message::Decided(decision));
         }
+        self.watch_durable();
         if let Some(frontier) = self.snapshots.next_published()? {
-            self.schedule.published(Instant::now());
+            self.schedule.published();
             control.tell(Message::Published(frontier));
         }
         if drained && !self.detached {
@@ -103,7 +119,7 @@ impl Schedule {
         Some(self.slide.end_of(frontier - 1))
     }
 
-    fn published(&mut self, _now: Instant) {
+    fn published(&mut self) {
         self.asked = false;
     }
 }
@@ -122,7 +138,7 @@ mod tests {
         assert_eq!(schedule.due(0, after(11)), None, "nothing was read yet");
         assert_eq!(schedule.due(90, after(11)), Some(120));
         assert_eq!(schedule.due(900, after(60)), None, "the one before is not done");
-        schedule.published(after(60));
+        schedule.published();
         assert_eq!(schedule.due(120, after(61)), Some(120), "the tick that ends there is open still");
     }
 }

@@ -11,6 +11,7 @@ use crate::journal::Decision;
 use crate::model::rank::Model;
 use crate::pipeline::{Settings, Sinks};
 use crate::plan::{self, Dataflows};
+use crate::sinks::durable::Durable;
 use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
 use crate::sinks::identity::{Pipeline, RunIdentity};
 use crate::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
@@ -98,6 +99,7 @@ pub(super) struct Durables {
     pub(super) snapshots: Snapshots,
     pub(super) to_snapshots: Sender<Arc<Batch>>,
     pub(super) sinks: Sinks,
+    pub(super) durable: Durable,
 }
 
 /// Opens the state directory and the sinks, and makes sure that the sinks hold all that the snapshot relies on.
@@ -122,8 +124,8 @@ pub(super) fn durables(
     let durable = set.durable();
     let sinks: Sinks = Arc::new(Mutex::new(Some(set)));
     let (journal, writer) = state.into_writers();
-    let (snapshots, to_snapshots) = Snapshots::start(writer, sinks.clone(), durable, metrics.clone())?;
-    Ok(Durables { journal, decisions, snapshot, snapshots, to_snapshots, sinks })
+    let (snapshots, to_snapshots) = Snapshots::start(writer, sinks.clone(), durable.clone(), metrics.clone())?;
+    Ok(Durables { journal, decisions, snapshot, snapshots, to_snapshots, sinks, durable })
 }
 
 /// All stores that the configuration names.

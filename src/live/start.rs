@@ -144,7 +144,7 @@ pub(super) fn lead(
     control: &mut Control,
     pipeline: &mut Pipeline,
 ) -> Result<Leader, RunError> {
-    let Durables { mut journal, snapshot, decisions, snapshots, .. } = durables;
+    let Durables { mut journal, snapshot, decisions, snapshots, durable, .. } = durables;
     let log = shared.log.description().clone();
     let mut start = Start { log, resumed_at: 0, positions: Vec::new(), decisions };
     if let Some(snapshot) = &snapshot {
@@ -170,7 +170,8 @@ pub(super) fn lead(
     }
     let interval = Duration::from_millis(shared.plan.config.state.snapshot_interval.ms());
     let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now());
-    Ok(Leader::new(Journaling::start(journal)?, snapshots, schedule, partitions, shared.metrics.clone()))
+    let counts = (partitions, shared.settings.tick);
+    Ok(Leader::new(Journaling::start(journal)?, (snapshots, durable), schedule, counts, shared.metrics.clone()))
 }
 
 fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) -> Result<(), RunError> {

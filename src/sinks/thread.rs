@@ -10,6 +10,7 @@ use super::gauges::SinkGauges;
 use super::set::Pace;
 use super::stop::Stop;
 use super::{Batch, End, Sink, SinkError};
+use crate::fault;
 use dataflows::event::Time;
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -168,7 +169,9 @@ impl Worker<'_> {
         loop {
             match self.queue.next() {
                 Work::Item(Item::Batch(batch, bytes)) => {
+                    fault::point("sink.write");
                     self.attempt(|sink| sink.write(&batch))?;
+                    fault::point("sink.written");
                     self.written = batch.frontier;
                     self.queue.gauges.rows.fetch_add(batch.rows() as u64, Ordering::Relaxed);
                     drop(batch);
@@ -179,7 +182,10 @@ impl Worker<'_> {
                     self.attempt(|sink| sink.flush())?;
                     self.attempt(|sink| sink.promote())?;
                 }
-                Work::End(Ending::Finish(end)) => return self.attempt(|sink| sink.finish(&end)),
+                Work::End(Ending::Finish(end)) => {
+                    fault::point("sinks.finish");
+                    return self.attempt(|sink| sink.finish(&end));
+                }
                 Work::End(Ending::Suspend) => return self.attempt(|sink| sink.flush()),
                 Work::End(Ending::Abort) => return Ok(()),
             }
@@ -191,7 +197,11 @@ impl Worker<'_> {
             return Ok(());
         }
         let wanted = self.charge.durable.is_wanted(self.sink.durable(), self.written);
-        if wanted || self.queue.lock().items.is_empty() { self.attempt(|sink| sink.flush()) } else { Ok(()) }
+        if wanted || self.queue.lock().items.is_empty() {
+            self.attempt(|sink| sink.flush())?;
+            fault::point("sink.flushed");
+        }
+        Ok(())
     }
 
     /// Calls until it succeeds, or fails for good, or nobody wants it any more.

@@ -1,9 +1,10 @@
-//! Starting, stopping, going on; growing files; idle partitions.
+//! Starting, stopping, going on; growing files; idle partitions; several processes.
 
-use crate::pipeline::{Pipeline, assert_same, stop, succeed};
+use crate::pipeline::{Pipeline, assert_same, eddyline, stop, succeed};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn append(file: &Path, text: &str) {
@@ -14,15 +15,15 @@ fn append(file: &Path, text: &str) {
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what} has not come");
-        std::thread::sleep(Duration::from_millis(20));
+        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not come");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 #[test]
 fn a_run_to_the_end_of_the_log_holds_what_a_replay_holds() {
     let pipeline = Pipeline::generated(20_000, 3);
-    let expected = pipeline.replayed(None, None);
+    let expected = pipeline.replayed(None);
     for workers in ["1", "2", "5"] {
         let store = format!("{workers}.db");
         succeed(pipeline.run(&store).args(["--until-end", "-w", workers]));
@@ -31,27 +32,70 @@ fn a_run_to_the_end_of_the_log_holds_what_a_replay_holds() {
 }
 
 #[test]
+fn several_processes_hold_what_a_replay_holds() {
+    let pipeline = Pipeline::generated(20_000, 3);
+    let hosts = pipeline.path("hosts");
+    let ports: Vec<u16> = (0..2)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+        .collect();
+    std::fs::write(&hosts, format!("127.0.0.1:{}\n127.0.0.1:{}\n", ports[0], ports[1])).unwrap();
+    let process = |index: &str| -> Command {
+        let mut command = pipeline.run("cluster.db");
+        command.args(["--until-end", "-w", "2", "-n", "2", "-p", index, "--hostfile"]).arg(&hosts);
+        command
+    };
+    let other = process("1").spawn().unwrap();
+    succeed(&mut process("0"));
+    assert!(other.wait_with_output().unwrap().status.success());
+    assert_same(&pipeline.content("cluster.db"), &pipeline.replayed(None), "two processes");
+}
+
+/// Files that grow, runs that are stopped and go on with other numbers of workers, and a partition that falls silent early.
+#[test]
 fn a_run_goes_on_where_it_was_stopped_and_follows_what_is_added() {
     let source = Pipeline::generated(20_000, 2);
-    let pipeline = Pipeline::empty(2).set("time.idle=200ms");
+    let pipeline = Pipeline::empty(2).set("time.idle=300ms");
     let texts: Vec<String> = source.files().iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let lines: Vec<Vec<&str>> = texts.iter().map(|text| text.split_inclusive('\n').collect()).collect();
     let pieces = 4;
     for piece in 0..pieces {
-        let run = pipeline.run("store.db").args(["-w", &(piece % 3 + 1).to_string()]).spawn().unwrap();
-        for (file, text) in pipeline.files().iter().zip(&texts) {
-            let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let mut run = pipeline.run("store.db").args(["-w", &(piece % 3 + 1).to_string()]).spawn().unwrap();
+        for (partition, (file, lines)) in pipeline.files().iter().zip(&lines).enumerate() {
             let (from, to) = (lines.len() * piece / pieces, lines.len() * (piece + 1) / pieces);
-            append(file, &lines[from..to].concat());
+            // Partition 1 gets nothing after its first half: the other one has to take it along.
+            if partition == 0 || piece < pieces / 2 {
+                append(file, &lines[from..to].concat());
+            }
         }
-        // Idle partitions let the clock complete what there is: event times are years ago.
+        let wanted: usize = pipeline.files().iter().map(|file| std::fs::read_to_string(file).unwrap().lines().count()).sum();
         wait_until("the last record", || {
-            let records = pipeline.path("store.db").exists().then(|| pipeline.content("store.db")["record"].len());
-            let rejected = pipeline.path("store.db").exists().then(|| pipeline.content("store.db")["rejected"].len());
-            records.unwrap_or(0) + rejected.unwrap_or(0) >= source.lines(piece + 1, pieces)
+            assert!(run.try_wait().unwrap().is_none(), "it has ended by itself");
+            pipeline.logged("store.db") >= wanted
         });
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(600));
         stop(run);
     }
     succeed(pipeline.run("store.db").args(["--until-end"]));
-    assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db"), None), "in pieces");
+    let journal = std::fs::read_to_string(pipeline.journal("store.db")).unwrap();
+    assert!(journal.contains("\"advance\""), "no partition was idle: {journal}");
+    assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "in pieces");
+}
+
+#[test]
+fn what_cannot_be_is_one_line() {
+    let pipeline = Pipeline::generated(1_000, 1);
+    succeed(pipeline.run("store.db").args(["--until-end"]));
+    let refused = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        let text = String::from_utf8(output.stderr).unwrap();
+        text.lines().last().unwrap().to_owned()
+    };
+    let other = refused(pipeline.run("store.db").args(["--until-end", "--set", "popular.top=3"]));
+    assert!(other.starts_with("error: ") && other.contains("configuration is"), "{other}");
+    let nowhere = refused(eddyline().args(["run", "log.csv"]));
+    assert!(nowhere.contains("there is no place for results"), "{nowhere}");
+    std::fs::remove_file(pipeline.path("store.db")).unwrap();
+    let emptied = refused(pipeline.run("store.db").args(["--until-end"]));
+    assert!(emptied.starts_with("error: "), "{emptied}");
 }

@@ -79,19 +79,30 @@ impl Pipeline {
         command
     }
 
-    /// What a replay of the log holds, with the journal of the run into `store`, if it has one.
-    pub(crate) fn replayed(&self, journal_of: Option<&str>, until: Option<u64>) -> Content {
+    /// The journal of the run into `store`.
+    pub(crate) fn journal(&self, store: &str) -> PathBuf {
+        self.path(&format!("{store}.state")).join("generation-1").join("journal.jsonl")
+    }
+
+    /// What a replay of the log holds, with the journal of the run into `store`, if there is one.
+    pub(crate) fn replayed(&self, journal_of: Option<&str>) -> Content {
         let store = self.path("replayed.db");
         let mut command = self.configured("replay");
         command.arg("--store").arg(&store).arg("--purge");
         if let Some(store) = journal_of {
-            command.arg("--journal").arg(self.path(&format!("{store}.state")).join("journal.jsonl"));
-        }
-        if let Some(until) = until {
-            command.args(["--until", &until.to_string()]);
+            command.arg("--journal").arg(self.journal(store));
         }
         succeed(&mut command);
         content(&store)
+    }
+
+    /// How many records the run into `store` has logged, rejected ones too.
+    pub(crate) fn logged(&self, store: &str) -> usize {
+        let Ok(connection) = Connection::open_with_flags(self.path(store), OpenFlags::SQLITE_OPEN_READ_ONLY) else {
+            return 0;
+        };
+        let count = "SELECT (SELECT count(*) FROM record) + (SELECT count(*) FROM rejected)";
+        connection.query_row(count, [], |row| row.get(0)).unwrap_or(0)
     }
 
     pub(crate) fn content(&self, store: &str) -> Content {
