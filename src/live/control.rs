@@ -24,9 +24,9 @@ pub(super) enum Message {
     /// How far a partition is. From its owner.
     Told(u32, Told),
     /// A decision that is to be made durable, and has no effect before. From the partition's owner to worker 0.
-    Proposed(Decision),
+    Proposed(#[serde(with = "as_json")] Decision),
     /// It is durable. From worker 0 to the owner.
-    Decided(Decision),
+    Decided(#[serde(with = "as_json")] Decision),
     /// A snapshot will be taken at this frontier: where is each partition to be read from then? From worker 0.
     Snapshot(Time),
     /// That snapshot counts: there will be no return to before it. From worker 0.
@@ -75,5 +75,22 @@ impl Control {
     /// The next message that has come.
     pub(super) fn next(&mut self) -> Option<Message> {
         self.heard.borrow_mut().pop_front()
+    }
+}
+
+/// Decisions between processes: their form in the journal names its fields, which timely's own encoding can't read.
+pub(super) mod as_json {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in super::super) fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }

@@ -48,6 +48,15 @@ pub enum RunError {
         /// How many there were.
         known: usize,
     },
+    /// A run has taken the log's end for the end of all.
+    #[error(
+        "{sink} holds the results of the whole log, which a run with --until-end took for ended: a log that goes on needs \
+         new results (--purge, or --new-generation)"
+    )]
+    HasEnded {
+        /// The store.
+        sink: &'static str,
+    },
     /// Its thread has told the reason before, or has panicked.
     #[error("the journal is no longer written, since an earlier error stopped it")]
     JournalStopped,

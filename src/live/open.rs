@@ -22,6 +22,7 @@ use crate::sources::follow::FollowLog;
 use crate::sources::kafka::{KafkaLog, KafkaOptions};
 use crate::sources::live::LiveLog;
 use crate::sources::{Columns, FormatError, MessageFormat};
+use dataflows::event::Time;
 use serde_json::{Value, json};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -116,6 +117,9 @@ pub(super) fn durables(
     let stop = Stop::default();
     let run = RunIdentity { epoch: Some(epoch), ids, ..run };
     let opened = sinks(&plan.config, &run, &stop)?;
+    if let Some(ended) = opened.iter().find(|sink| sink.durable() == Time::MAX && !plan.until_end) {
+        return Err(RunError::HasEnded { sink: ended.name() });
+    }
     if let Some(snapshot) = &snapshot {
         check_resume(&opened, snapshot.frontier())?;
     }

@@ -1,7 +1,7 @@
 //! Where a run starts: what process 0 recovers, and all workers are told.
 
 use super::Shared;
-use super::control::{Control, Message};
+use super::control::{Control, Message, as_json};
 use super::error::{RunError, shown};
 use super::journaling::Journaling;
 use super::leader::{Leader, Schedule};
@@ -36,6 +36,7 @@ pub(super) struct Start {
     /// Where the snapshot has its partitions.
     positions: Vec<PartitionPosition>,
     /// The decisions since.
+    #[serde(with = "as_json")]
     decisions: Vec<Decision>,
 }
 

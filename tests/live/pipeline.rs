@@ -28,11 +28,17 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// A generated log of `events` events in `partitions` files.
     pub(crate) fn generated(events: usize, partitions: usize) -> Pipeline {
+        Pipeline::generated_with(events, partitions, &["--rubbish", "0.01"])
+    }
+
+    /// The same without rubbish, with `options` of the generator.
+    pub(crate) fn generated_with(events: usize, partitions: usize, options: &[&str]) -> Pipeline {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log.csv");
         let mut command = eddyline();
         command.arg("generate").arg(&log).args(["--events", &events.to_string(), "--partitions", &partitions.to_string()]);
-        command.args(["--users", "300", "--items", "200", "--duration", "2h", "--late", "0.02", "--rubbish", "0.01"]);
+        command.args(["--users", "300", "--items", "200", "--duration", "2h", "--late", "0.02"]);
+        command.args(options);
         succeed(&mut command);
         let files = match partitions {
             1 => vec![log],
@@ -102,7 +108,7 @@ impl Pipeline {
             return 0;
         };
         let count = "SELECT (SELECT count(*) FROM record) + (SELECT count(*) FROM rejected)";
-        connection.query_row(count, [], |row| row.get(0)).unwrap_or(0)
+        connection.query_row(count, [], |row| row.get::<_, i64>(0)).map_or(0, |count| usize::try_from(count).unwrap())
     }
 
     pub(crate) fn content(&self, store: &str) -> Content {
