@@ -5,8 +5,8 @@ use super::newest::Newest;
 use super::schema::{Generation, Statements};
 use crate::sinks::ids::OutputIds;
 use crate::sinks::json::push_list;
-use crate::sinks::{Batch, Rejected};
-use dataflows::event::{Event, ItemId, Position, Time};
+use crate::sinks::{Batch, Rejected, by_position};
+use dataflows::event::{Event, ItemId, Time};
 use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -36,7 +36,7 @@ impl RowWriter {
             log: options.run.log,
             behaviors: options.run.behaviors.clone(),
             model: options.run.model.clone(),
-            ids: options.run.ids,
+            ids: options.run.ids.clone(),
             recent: Newest::new(),
             recommendations: Newest::new(),
         }
@@ -95,7 +95,7 @@ impl RowWriter {
         let mut statement = connection.prepare_cached(&self.statements.record)?;
         for event in by_position(events, |event| event.position) {
             let row = [
-                integer(self.ids.user(event.user)),
+                integer(self.ids.logged_user(event.user)),
                 integer(self.ids.logged_item(event.item)),
                 text(self.behaviors[usize::from(event.behavior.0)].as_bytes()),
                 integer(event.time),
@@ -146,9 +146,10 @@ impl RowWriter {
         let mut statement = connection.prepare_cached(&self.statements.recommendation)?;
         for i in first..rows.len() {
             let (key, items) = rows.row(i);
-            let user = self.ids.user(key.user);
+            let ids = &self.ids;
+            let Some(user) = ids.key_user(key.user) else { continue };
             let scalars = Scalars { last_reward: key.last_reward, from_model: key.from_model };
-            let items = self.recommendations.push(user, key.time, scalars, |out| push_items(out, items, self.ids));
+            let items = self.recommendations.push(user, key.time, scalars, |out| push_items(out, items, ids));
             execute(&mut statement, recommendation(user, key.time, scalars, items, model(&self.model)))?;
         }
         Ok(rows.len() - first)
@@ -158,7 +159,9 @@ impl RowWriter {
         let first = rows.keys().partition_point(|key| key.time < durable);
         for i in first..rows.len() {
             let (key, items) = rows.row(i);
-            self.recent.push(self.ids.user(key.user), key.time, (), |out| push_items(out, items, self.ids));
+            if let Some(user) = self.ids.key_user(key.user) {
+                self.recent.push(user, key.time, (), |out| push_items(out, items, &self.ids));
+            }
         }
         rows.len() - first
     }
@@ -170,15 +173,8 @@ impl RowWriter {
     }
 }
 
-fn push_items(out: &mut Vec<u8>, items: &[ItemId], ids: OutputIds) {
+fn push_items(out: &mut Vec<u8>, items: &[ItemId], ids: &OutputIds) {
     push_list(out, items.iter().filter_map(|&item| ids.listed_item(item)));
-}
-
-/// Rows in the order of their keys, so that neighbours in the table are written together.
-fn by_position<T>(rows: &[T], position: impl Fn(&T) -> Position) -> Vec<&T> {
-    let mut sorted: Vec<&T> = rows.iter().collect();
-    sorted.sort_unstable_by_key(|row| position(row));
-    sorted
 }
 
 fn recommendation<'a>(
