@@ -111,8 +111,11 @@ fn check(config: &Config, follows_files: bool) -> Result<(), ConfigErrors> {
     let refuse = |message: &str| Err(ConfigErrors::from(ConfigError::Inconsistent(message.into())));
     if !somewhere {
         return refuse(
-            "there is no place for results: give --store PATH, or set mongodb.uri, mysql.url or redis.url",
+            "there is no place for results: give --store PATH, or set mongodb.uri or mysql.url",
         );
+    }
+    if stores.redis_url.is_some() {
+        return refuse("redis.url: this version has no sink for Redis yet; set redis.url to \"none\"");
     }
     if config.output.ids == Ids::Model && config.model.dir.is_none() {
         return refuse("output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"");

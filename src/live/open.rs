@@ -15,6 +15,7 @@ use crate::sinks::durable::Durable;
 use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
 use crate::sinks::identity::{Pipeline, RunIdentity};
 use crate::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
+use crate::sinks::mysql::{MySqlOptions, MySqlSink, TimeLimits};
 use crate::sinks::set::{Pace, SinkSet, check_resume};
 use crate::sinks::stop::Stop;
 use crate::sinks::{Batch, Sink, SinkError};
@@ -156,6 +157,10 @@ fn sinks(config: &Config, run: &RunIdentity, stop: &Stop) -> Result<Vec<Box<dyn 
             transactions: Transactions::Auto,
         };
         sinks.push(Box::new(MongoSink::open(&options, run, stop)?));
+    }
+    if let Some(url) = &stores.mysql_url {
+        let options = MySqlOptions { url: url.clone(), limits: TimeLimits::default() };
+        sinks.push(Box::new(MySqlSink::open(&options, run, stop)?));
     }
     Ok(sinks)
 }

@@ -3,6 +3,7 @@
 use super::ids::OutputIds;
 use dataflows::event::Time;
 use serde_json::{Map, Value};
+use std::hash::{BuildHasher, RandomState};
 
 /// What a sink remembers of the pipeline that fills it.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,10 +75,64 @@ impl Pipeline {
     }
 }
 
+/// What is to be done with what a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Make the current generation, where there is none.
+    Create,
+    /// Go on with what is there: the current generation, or the next.
+    Continue { next: bool },
+    /// Delete everything, then make the current generation.
+    Purge,
+    /// Make the next generation; delete the one that another pipeline may have left half built.
+    Build,
+    /// Leave it alone.
+    Refuse,
+}
+
+/// The plan for a store whose generations, current and next, have these fingerprints.
+pub(super) fn plan(current: Option<&str>, next: Option<&str>, ours: &str, choice: OtherPipeline) -> Plan {
+    match (current, choice) {
+        (None, _) => Plan::Create,
+        (Some(_), OtherPipeline::Purge) => Plan::Purge,
+        (Some(found), _) if found == ours => Plan::Continue { next: false },
+        (Some(_), OtherPipeline::Refuse) => Plan::Refuse,
+        (Some(_), OtherPipeline::NewGeneration) if next == Some(ours) => Plan::Continue { next: true },
+        (Some(_), OtherPipeline::NewGeneration) => Plan::Build,
+    }
+}
+
+/// What tells a run from any other that opens the same sink: a map's random keys are fresh from the operating system.
+pub(super) fn writer_token() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn plans() {
+        use OtherPipeline::{NewGeneration, Purge, Refuse};
+        let (current, next) = (Plan::Continue { next: false }, Plan::Continue { next: true });
+        let (ours, other) = (Some("ours"), Some("other"));
+        let cases = [
+            // Current, next; then the plans for: refuse, new generation, purge.
+            (None, None, [Plan::Create, Plan::Create, Plan::Create]),
+            (ours, None, [current, current, Plan::Purge]),
+            (ours, other, [current, current, Plan::Purge]),
+            (other, None, [Plan::Refuse, Plan::Build, Plan::Purge]),
+            (other, other, [Plan::Refuse, Plan::Build, Plan::Purge]),
+            (other, ours, [Plan::Refuse, next, Plan::Purge]),
+        ];
+        for (in_current, in_next, plans) in cases {
+            for (choice, expected) in [Refuse, NewGeneration, Purge].into_iter().zip(plans) {
+                let found = plan(in_current, in_next, "ours", choice);
+                assert_eq!(found, expected, "{in_current:?}, {in_next:?}, {choice:?}");
+            }
+        }
+    }
 
     #[test]
     fn differences_are_told_in_few_words() {

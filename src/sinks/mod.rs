@@ -20,6 +20,7 @@
 //! In each sink's folder the same files play the same roles: `mod` the sink and its options, `open` whose store it is and how
 //! it is made ours, `schema` its tables or keys, `rows` from batches to those, `error`.
 
+mod address;
 mod backoff;
 pub mod canonical;
 pub(crate) mod disk;
@@ -30,6 +31,8 @@ pub mod identity;
 pub mod ids;
 mod json;
 pub mod mongodb;
+pub mod mysql;
+mod runtime;
 pub mod set;
 pub mod stop;
 mod thread;
@@ -42,6 +45,7 @@ use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
 use mongodb::MongoError;
+use mysql::MySqlError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
 use std::time::Duration;
@@ -194,6 +198,19 @@ fn user_bytes(user: &UserState) -> usize {
     size_of::<UserState>() + user.entries.len() * size_of::<Entry>() + items * size_of::<ItemId>()
 }
 
+/// Rows in the order of their keys, so that neighbours in the table are written together.
+fn by_position<T>(rows: &[T], position: impl Fn(&T) -> Position) -> Vec<&T> {
+    let mut sorted: Vec<&T> = rows.iter().collect();
+    sorted.sort_unstable_by_key(|row| position(row));
+    sorted
+}
+
+/// Whether `list` is still the newest when all lists before `frontier` are known. Every window end with an event in its window
+/// has a list; if the next one has none, the window is empty.
+fn is_newest(list: &PopularList, slide: Time, frontier: Time) -> bool {
+    list.window_end.saturating_add(slide) >= frontier
+}
+
 /// What is known once every row has been handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
@@ -258,6 +275,9 @@ pub enum SinkError {
     /// MongoDB.
     #[error(transparent)]
     Mongo(#[from] MongoError),
+    /// MySQL.
+    #[error(transparent)]
+    MySql(#[from] MySqlError),
     /// A thread of the operating system could not be started.
     #[error("cannot start the thread that writes results: {0}")]
     Thread(#[source] std::io::Error),
@@ -318,8 +338,23 @@ impl SinkError {
             SinkError::Canonical(error) => error.is_retryable(),
             SinkError::Store(error) => error.is_retryable(),
             SinkError::Mongo(error) => error.is_retryable(),
+            SinkError::MySql(error) => error.is_retryable(),
             SinkError::Thread(_) | SinkError::NotDrained { .. } => true,
             SinkError::Stopped | SinkError::Behind { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataflows::event::ItemId;
+
+    #[test]
+    fn a_list_is_the_newest_until_a_window_end_passes_without_one() {
+        let list = PopularList { window_end: 80, items: vec![(ItemId(1), 1)] };
+        // The list of 100 would be among those before 101.
+        assert!(is_newest(&list, 20, 81) && is_newest(&list, 20, 100));
+        assert!(!is_newest(&list, 20, 101) && !is_newest(&list, 20, Time::MAX));
     }
 }

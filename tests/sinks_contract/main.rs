@@ -5,7 +5,9 @@
 mod documentation;
 mod kill;
 mod mongodb;
+mod mysql;
 mod replay;
+mod services;
 mod store;
 mod subjects;
 
@@ -23,6 +25,7 @@ fn holds_what_was_written(subject: &dyn Subject, replay: &Replay, cut: u64) {
     }
     sink.finish(&replay.end()).unwrap();
     assert_eq!(subject.content(directory.path()).unwrap(), subject.expected(replay));
+    subject.clear(directory.path());
 }
 
 fn an_abort_leaves_nothing_whole_and_a_restart_completes_it(subject: &dyn Subject, replay: &Replay, cuts: &[u64]) {
@@ -42,6 +45,7 @@ fn an_abort_leaves_nothing_whole_and_a_restart_completes_it(subject: &dyn Subjec
     }
     sink.finish(&replay.end()).unwrap();
     assert_eq!(subject.content(directory.path()).unwrap(), subject.expected(replay));
+    subject.clear(directory.path());
 }
 
 fn a_run_after_a_finished_one_changes_nothing(subject: &dyn Subject, replay: &Replay, cuts: [u64; 3]) {
@@ -58,6 +62,7 @@ fn a_run_after_a_finished_one_changes_nothing(subject: &dyn Subject, replay: &Re
         }
         assert_eq!(subject.content(directory.path()).unwrap(), subject.expected(replay));
     }
+    subject.clear(directory.path());
 }
 
 proptest! {

@@ -197,7 +197,8 @@ fn a_writer_of_an_older_epoch_is_refused() {
     first.write(&batches[0]).unwrap();
     let mut second = EmbeddedStore::open(live(directory.path(), 2)).unwrap();
     let fenced = format!(
-        "stopped writing the store {}: a later start of the pipeline has taken it over (epoch 2; this one's is 1)",
+        "cannot write the store {}: a later start of the pipeline has taken it over (epoch 2; this one's is 1); if the \
+         state directory was made anew, run with --purge",
         directory.path().join("store.db").display()
     );
     let error = first.write(&batches[1]).unwrap_err();

@@ -7,6 +7,8 @@ use eddyline::sinks::canonical::{CanonicalFiles, FILE_NAMES};
 use eddyline::sinks::embedded::{EmbeddedStore, StoreOptions};
 use eddyline::sinks::identity::{OtherPipeline, Pipeline, RunIdentity};
 use eddyline::sinks::ids::OutputIds;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestRunner};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
@@ -26,6 +28,19 @@ pub(crate) trait Subject {
 
     /// What it should hold.
     fn expected(&self, replay: &Replay) -> Content;
+
+    /// Takes away what is not in the directory.
+    fn clear(&self, _: &Path) {}
+}
+
+/// Runs a test on a few values of `strategy`: servers are slow.
+pub(crate) fn check<S: Strategy>(strategy: S, test: impl Fn(S::Value)) {
+    let mut runner = TestRunner::new(Config { cases: 8, failure_persistence: None, ..Config::default() });
+    let test = |value| {
+        test(value);
+        Ok(())
+    };
+    runner.run(&strategy, test).unwrap();
 }
 
 pub(crate) const BEHAVIORS: [&str; 4] = ["pv", "cart", "fav", "buy"];

@@ -70,7 +70,8 @@ pub enum StoreError {
     TakenOver(PathBuf),
     /// A live run of a later start holds the store.
     #[error(
-        "stopped writing the store {}: a later start of the pipeline has taken it over (epoch {theirs}; this one's is {ours})",
+        "cannot write the store {}: a later start of the pipeline has taken it over (epoch {theirs}; this one's is {ours}); \
+         if the state directory was made anew, run with --purge",
         .path.display()
     )]
     Fenced {

@@ -34,7 +34,7 @@ pub use error::StoreError;
 
 
 use super::identity::RunIdentity;
-use super::{Batch, End, Sink, SinkError};
+use super::{Batch, End, Sink, SinkError, is_newest};
 use dataflows::event::Time;
 use dataflows::rows::PopularList;
 use rows::RowWriter;
@@ -215,12 +215,6 @@ impl EmbeddedStore {
         self.durable = end.frontier.max(self.opened_at);
         open::checkpoint(&self.connection).map_err(self.error())
     }
-}
-
-/// Whether `list` is still the newest when all lists before `frontier` are known. Every window end with an event in its window
-/// has a list; if the next one has none, the window is empty.
-fn is_newest(list: &PopularList, slide: Time, frontier: Time) -> bool {
-    list.window_end.saturating_add(slide) >= frontier
 }
 
 impl Sink for EmbeddedStore {

@@ -2,12 +2,12 @@
 
 use super::error::StoreError;
 use super::schema::{APPLICATION_ID, Generation, SCHEMA_VERSION};
-use super::{OtherPipeline, Pipeline, StoreOptions};
+use super::{Pipeline, StoreOptions};
+use crate::sinks::identity::{Plan, plan, writer_token};
 use dataflows::event::Time;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde_json::{Map, Value};
 use std::fs;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
@@ -38,42 +38,16 @@ struct Found {
     finished: bool,
 }
 
-/// What is to be done with the tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
-    /// Make the current generation, in an empty file.
-    Create,
-    /// Go on with what is there.
-    Continue(Generation),
-    /// Delete everything, then make the current generation.
-    Purge,
-    /// Make the next generation; delete the one that another pipeline may have left half built.
-    Build,
-    Refuse,
-}
-
-fn plan(current: Option<&Found>, next: Option<&Found>, ours: &Pipeline, choice: OtherPipeline) -> Plan {
-    let is_ours = |found: &Found| found.pipeline.fingerprint == ours.fingerprint;
-    match (current, choice) {
-        (None, _) => Plan::Create,
-        (Some(_), OtherPipeline::Purge) => Plan::Purge,
-        (Some(found), _) if is_ours(found) => Plan::Continue(Generation::Current),
-        (Some(_), OtherPipeline::Refuse) => Plan::Refuse,
-        (Some(_), OtherPipeline::NewGeneration) if next.is_some_and(is_ours) => Plan::Continue(Generation::Next),
-        (Some(_), OtherPipeline::NewGeneration) => Plan::Build,
-    }
-}
-
 pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
     let connection = connect(options)?;
     let error = |source| StoreError::new(&options.path, source);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(error)?;
     let current = read(&connection, Generation::Current, &options.path)?;
     let next = read(&connection, Generation::Next, &options.path)?;
-    for generation in [Generation::Current, Generation::Next] {
-        check_epoch(&connection, generation, options.run.epoch, &options.path)?;
-    }
-    let plan = plan(current.as_ref(), next.as_ref(), &options.run.pipeline, options.run.other_pipeline);
+    let fingerprint = |found: &Option<Found>| found.as_ref().map(|found| found.pipeline.fingerprint.clone());
+    let ours = &options.run.pipeline.fingerprint;
+    let choice = options.run.other_pipeline;
+    let plan = plan(fingerprint(&current).as_deref(), fingerprint(&next).as_deref(), ours, choice);
     let number = current.as_ref().map_or(0, |found| found.number) + 1;
     let prepared = match plan {
         Plan::Refuse => {
@@ -91,24 +65,21 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
             Generation::Next.drop(&connection).map_err(error)?;
             make(&connection, Generation::Next, number, options).map_err(error)?
         }
-        Plan::Continue(generation) => {
-            let found = if generation == Generation::Current { current } else { next };
+        Plan::Continue { next: goes_on_with_next } => {
+            let generation = if goes_on_with_next { Generation::Next } else { Generation::Current };
+            check_epoch(&connection, generation, options.run.epoch, &options.path)?;
+            let found = if goes_on_with_next { next } else { current };
             (generation, found.expect("the plan is to continue what was found"))
         }
     };
     let (generation, found) = prepared;
     let mut writer = String::new();
     if !(found.finished && found.frontier == Some(Time::MAX)) {
-        // Any number that no other run has: a map's random keys are fresh from the operating system.
-        writer = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+        writer = writer_token();
         generation.set_meta(&connection, "writer", &writer).map_err(error)?;
         generation.set_meta(&connection, "status", "unfinished").map_err(error)?;
     }
     if let Some(epoch) = options.run.epoch {
-        // Also in the generation that is to be replaced: its writer is of an older epoch.
-        if Generation::Current.meta(&connection, "fingerprint").map_err(error)?.is_some() {
-            Generation::Current.set_meta(&connection, "epoch", &epoch.to_string()).map_err(error)?;
-        }
         generation.set_meta(&connection, "epoch", &epoch.to_string()).map_err(error)?;
         generation.create_indexes(&connection, found.number).map_err(error)?;
     }
@@ -258,7 +229,3 @@ pub(super) fn prepare_finish(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests;

@@ -5,8 +5,8 @@ use super::newest::Newest;
 use super::schema::{Generation, Statements};
 use crate::sinks::ids::OutputIds;
 use crate::sinks::json::push_list;
-use crate::sinks::{Batch, Rejected};
-use dataflows::event::{Event, ItemId, Position, Time};
+use crate::sinks::{Batch, Rejected, by_position};
+use dataflows::event::{Event, ItemId, Time};
 use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -175,13 +175,6 @@ impl RowWriter {
 
 fn push_items(out: &mut Vec<u8>, items: &[ItemId], ids: &OutputIds) {
     push_list(out, items.iter().filter_map(|&item| ids.listed_item(item)));
-}
-
-/// Rows in the order of their keys, so that neighbours in the table are written together.
-fn by_position<T>(rows: &[T], position: impl Fn(&T) -> Position) -> Vec<&T> {
-    let mut sorted: Vec<&T> = rows.iter().collect();
-    sorted.sort_unstable_by_key(|row| position(row));
-    sorted
 }
 
 fn recommendation<'a>(

@@ -35,14 +35,6 @@ fn large_batch() -> Batch {
 }
 
 #[test]
-fn a_list_is_the_newest_until_a_window_end_passes_without_one() {
-    let list = PopularList { window_end: 80, items: vec![(ItemId(1), 1)] };
-    // The list of 100 would be among those before 101.
-    assert!(is_newest(&list, 20, 81) && is_newest(&list, 20, 100));
-    assert!(!is_newest(&list, 20, 101) && !is_newest(&list, 20, Time::MAX));
-}
-
-#[test]
 fn a_full_disk_is_named_and_leaves_the_store_unfinished() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
