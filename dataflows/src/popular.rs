@@ -96,11 +96,7 @@ pub fn popular<'s>(
         let (rankings, differences, snapshots) =
             window(panes, requests.enter(inner), restored.enter(inner), options, sizes.clone());
         let lists = merge(rankings.broadcast(), options.top);
-        Trending {
-            lists: lists.leave(scope),
-            differences: differences.leave(scope),
-            snapshots: snapshots.leave(scope),
-        }
+        Trending { lists: lists.leave(scope), differences: differences.leave(scope), snapshots: snapshots.leave(scope) }
     })
 }
 

@@ -110,15 +110,15 @@ fn check(config: &Config, follows_files: bool) -> Result<(), ConfigErrors> {
         || stores.redis_url.is_some();
     let refuse = |message: &str| Err(ConfigErrors::from(ConfigError::Inconsistent(message.into())));
     if !somewhere {
-        return refuse(
-            "there is no place for results: give --store PATH, or set mongodb.uri or mysql.url",
-        );
+        return refuse("there is no place for results: give --store PATH, or set mongodb.uri or mysql.url");
     }
     if stores.redis_url.is_some() {
         return refuse("redis.url: this version has no sink for Redis yet; set redis.url to \"none\"");
     }
     if config.output.ids == Ids::Model && config.model.dir.is_none() {
-        return refuse("output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"");
+        return refuse(
+            "output.ids = \"model\" needs a model's maps: give --model-dir DIR, or set output.ids to \"raw\"",
+        );
     }
     if follows_files && config.source.format == crate::config::Format::Json {
         return refuse("source.format = \"json\" is for messages of Kafka; files are read as \"csv\"");

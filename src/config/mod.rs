@@ -29,8 +29,8 @@ pub use columns::{Columns, Header};
 pub use duration::{Duration, NotADuration};
 pub use error::{ConfigError, ConfigErrors};
 pub use sections::{
-    BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection, RecommendSection,
-    ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
+    BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection,
+    RecommendSection, ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
 };
 pub use settings::{DEFAULT_TOML, Origin};
 pub use time_format::{TimeFormat, TimeText, time_zone};

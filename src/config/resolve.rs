@@ -5,8 +5,8 @@ use super::duration::Duration;
 use super::error::ConfigError;
 use super::given::Given;
 use super::sections::{
-    BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection, RecommendSection,
-    ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
+    BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection,
+    RecommendSection, ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
 };
 use super::settings::Settings;
 use super::time_format::{TimeFormat, time_zone};
@@ -173,11 +173,11 @@ impl Reader<'_> {
 
     fn stores(&mut self) -> StoreSections {
         const MONGODB: &str = "\"none\", \"file:PATH\", or an address such as \"mongodb://user:password@host:27017\"";
-        const MYSQL: &str = "\"none\", \"file:PATH\", or an address such as \"mysql://user:password@host:3306/database\"";
+        const MYSQL: &str =
+            "\"none\", \"file:PATH\", or an address such as \"mysql://user:password@host:3306/database\"";
         const REDIS: &str = "\"none\", \"file:PATH\", or an address such as \"redis://:password@host:6379/0\"";
         StoreSections {
-            embedded: self
-                .get("embedded.path", "\"none\" or the path of a file", |given| word_or("none", given, path)),
+            embedded: self.get("embedded.path", "\"none\" or the path of a file", |given| word_or("none", given, path)),
             mongodb_uri: self.address("mongodb.uri", MONGODB, &["mongodb://", "mongodb+srv://"]),
             mongodb_database: self.get("mongodb.database", "the name of a database", filled),
             mysql_url: self.address("mysql.url", MYSQL, &["mysql://"]),

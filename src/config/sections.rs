@@ -3,8 +3,8 @@
 use super::columns::{Columns, Header};
 use super::duration::Duration;
 use super::time_format::TimeFormat;
-use crate::secret::Secret;
 use super::words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit};
+use crate::secret::Secret;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -4,8 +4,8 @@
 use super::watermarks::{Standing, Told};
 use super::worker::now_ms;
 use crate::pipeline::{Counts, Report};
-use crate::sinks::gauges::SinkGauges;
 use crate::sinks::RejectReason;
+use crate::sinks::gauges::SinkGauges;
 
 use dataflows::event::Time;
 use dataflows::sizes::Sizes;
@@ -117,7 +117,12 @@ impl Metrics {
         r.register("partition_lag", "Records of the partition that were not read yet", self.lag.clone());
         r.register_with_unit("partition_watermark", "Its watermark, since 1970", Unit::Seconds, self.watermark.clone());
         r.register("partition_idle", "1 while the partition is idle", self.idle.clone());
-        r.register_with_unit("frontier", "The first tick that is not complete, since 1970", Unit::Seconds, self.frontier.clone());
+        r.register_with_unit(
+            "frontier",
+            "The first tick that is not complete, since 1970",
+            Unit::Seconds,
+            self.frontier.clone(),
+        );
         r.register("state_entries", "Entries of the dataflows' state, by kind", self.state.clone());
         let help = "From a tick's end to its results in all sinks; of use where event times are the time of day";
         r.register_with_unit("tick_latency", help, Unit::Seconds, self.tick_latency.clone());
@@ -170,7 +175,8 @@ impl Metrics {
     /// How large a worker's state is. Workers are told apart, and their sum is what shows.
     pub(super) fn sizes(&self, worker: &mut ShownSizes, sizes: &Sizes) {
         let now = [sizes.users.get(), sizes.waiting_events.get(), sizes.window_items.get()];
-        for ((kind, now), shown) in ["users", "waiting_events", "window_items"].into_iter().zip(now).zip(&mut worker.0) {
+        for ((kind, now), shown) in ["users", "waiting_events", "window_items"].into_iter().zip(now).zip(&mut worker.0)
+        {
             let change = i64::try_from(now).unwrap_or(i64::MAX) - *shown;
             if change != 0 {
                 self.state.get_or_create(&ByKind { kind }).inc_by(change);
@@ -261,7 +267,9 @@ impl Collector for SinkCollector {
         };
         gauge("sink_up", "1 while the sink takes rows", None, &|sink| f64::from(u8::from(sink.is_connected())))?;
         gauge("sink_queue", "What waits for the sink", Some(&Unit::Bytes), &|sink| sink.queue_bytes() as f64)?;
-        gauge("sink_frontier", "What it holds durably, since 1970", Some(&Unit::Seconds), &|sink| seconds(sink.durable()))?;
+        gauge("sink_frontier", "What it holds durably, since 1970", Some(&Unit::Seconds), &|sink| {
+            seconds(sink.durable())
+        })?;
         let mut counter = |name: &str, help: &str, value: &dyn Fn(&SinkGauges) -> u64| {
             let mut metric = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
             for sink in &self.sinks {

@@ -64,7 +64,8 @@ pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
     let settings = open::settings(&plan.config, model.as_ref())?;
     let metrics = Arc::new(Metrics::new());
     let run = identity(plan, &log, &settings, model.as_deref());
-    let agreement = Agreement { parts: vec![("pipeline".to_owned(), run.pipeline.fingerprint.clone())], ..Agreement::default() };
+    let agreement =
+        Agreement { parts: vec![("pipeline".to_owned(), run.pipeline.fingerprint.clone())], ..Agreement::default() };
     let listen = plan.config.serve.listen.as_deref();
     let server = listen.map(|listen| Server::start(listen, metrics.clone())).transpose()?;
     if let Some(server) = &server {

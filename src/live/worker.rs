@@ -18,12 +18,12 @@ use super::leader::Leader;
 use super::metrics::{Metrics, ShownSizes};
 use super::partition::PartitionReader;
 use super::watermarks::{Standing, Told, Watermarks};
+use crate::fault;
 use crate::journal::Decision;
 use crate::pipeline::{Pipeline, Report};
-use crate::fault;
 use crate::sinks::RejectReason;
-use crate::sources::live::{Fetched, LiveSource};
 use crate::sources::Row;
+use crate::sources::live::{Fetched, LiveSource};
 use dataflows::event::{Event, Time};
 use dataflows::time::{LatePolicy, Steps, Window};
 use std::collections::{BTreeMap, VecDeque};
@@ -314,7 +314,8 @@ impl LiveWorker<'_> {
         }
         // The inputs stand at a tick's end; the watermark just below the tick promises no more than they do.
         let watermark = self.pipeline.events.time().saturating_sub(tick.length());
-        for partition in self.source.new_partitions().filter(|partition| *partition as usize % self.peers == self.index) {
+        for partition in self.source.new_partitions().filter(|partition| *partition as usize % self.peers == self.index)
+        {
             self.control.tell(Message::Proposed(Decision::Partition { partition, watermark }));
         }
     }
@@ -372,5 +373,7 @@ impl LiveWorker<'_> {
 
 /// The time of day, ms since 1970.
 pub(super) fn now_ms() -> Time {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(Time::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(Time::MAX))
 }

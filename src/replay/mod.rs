@@ -9,9 +9,9 @@ pub mod plan;
 mod summary;
 mod watch;
 
+pub use crate::plan::{Dataflows, Processes, WORKERS_MAX, ids_need_a_model, source_options, time_unit};
 pub use crate::sinks::identity::OtherPipeline;
 pub use drive::Gauges;
-pub use crate::plan::{Dataflows, Processes, WORKERS_MAX, ids_need_a_model, source_options, time_unit};
 pub use plan::ReplayPlan;
 pub use summary::{Summary, Throughput};
 

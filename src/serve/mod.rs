@@ -40,7 +40,8 @@ impl Server {
     /// If it can't listen there.
     pub fn start(address: &str, metrics: Arc<Metrics>) -> Result<Server, ServeError> {
         let fail = |error| ServeError { address: address.to_owned(), error };
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("serve").enable_all().build().map_err(fail)?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("serve").enable_all().build().map_err(fail)?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
         let routes = Router::new()

@@ -39,9 +39,8 @@ fn a_run_to_the_end_of_the_log_holds_what_a_replay_holds() {
 fn several_processes_hold_what_a_replay_holds() {
     let pipeline = Pipeline::generated(20_000, 3);
     let hosts = pipeline.path("hosts");
-    let ports: Vec<u16> = (0..2)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
-        .collect();
+    let ports: Vec<u16> =
+        (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()).collect();
     std::fs::write(&hosts, format!("127.0.0.1:{}\n127.0.0.1:{}\n", ports[0], ports[1])).unwrap();
     let process = |index: &str| -> Command {
         let mut command = pipeline.run("cluster.db");
@@ -62,7 +61,8 @@ fn a_run_goes_on_where_it_was_stopped_and_follows_what_is_added() {
     let source = Pipeline::generated_with(20_000, 2, &["--start", &start.as_millis().to_string()]);
     let pipeline = Pipeline::empty(2).set("time.idle=300ms");
     let texts: Vec<Vec<u8>> = source.files().iter().map(|file| std::fs::read(file).unwrap()).collect();
-    let lines: Vec<Vec<&[u8]>> = texts.iter().map(|text| text.split_inclusive(|byte| *byte == b'\n').collect()).collect();
+    let lines: Vec<Vec<&[u8]>> =
+        texts.iter().map(|text| text.split_inclusive(|byte| *byte == b'\n').collect()).collect();
     let pieces = 4;
     for piece in 0..pieces {
         let mut run = pipeline.run("store.db").args(["-w", &(piece % 3 + 1).to_string()]).spawn().unwrap();

@@ -36,7 +36,12 @@ impl Pipeline {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log.csv");
         let mut command = eddyline();
-        command.arg("generate").arg(&log).args(["--events", &events.to_string(), "--partitions", &partitions.to_string()]);
+        command.arg("generate").arg(&log).args([
+            "--events",
+            &events.to_string(),
+            "--partitions",
+            &partitions.to_string(),
+        ]);
         command.args(["--users", "300", "--items", "200", "--duration", "2h", "--late", "0.02"]);
         command.args(options);
         succeed(&mut command);
@@ -140,7 +145,8 @@ pub(crate) fn stop(run: Child) -> Output {
 /// All rows that do not depend on the way there.
 fn content(store: &Path) -> Content {
     let connection = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let tables = ["record", "recommendation", "recommendation_latest", "popular", "popular_latest", "recent", "rejected"];
+    let tables =
+        ["record", "recommendation", "recommendation_latest", "popular", "popular_latest", "recent", "rejected"];
     tables
         .into_iter()
         .map(|table| {

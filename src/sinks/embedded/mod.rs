@@ -32,7 +32,6 @@ mod schema;
 pub use super::identity::{OtherPipeline, Pipeline};
 pub use error::StoreError;
 
-
 use super::identity::RunIdentity;
 use super::{Batch, End, Sink, SinkError, is_newest};
 use dataflows::event::Time;
