@@ -189,6 +189,9 @@ type Ranking = (Time, Vec<(ItemId, u64)>);
 /// The counts, as differences.
 type Differences<'s> = StreamVec<'s, Time, ((ItemId, ()), Time, i64)>;
 
+/// What entered the window, by snapshot.
+type Chunks<'s> = StreamVec<'s, Time, (Time, Vec<PaneState>)>;
+
 /// Each worker's first `top` items at every window end at which it has any; its counts as differences; its snapshots.
 fn window<'s>(
     panes: StreamVec<'s, Time, PaneState>,
@@ -196,7 +199,7 @@ fn window<'s>(
     restored: StreamVec<'s, Time, PaneState>,
     options: &Popular,
     sizes: Rc<Sizes>,
-) -> (StreamVec<'s, Time, Ranking>, Differences<'s>, StreamVec<'s, Time, (Time, Vec<PaneState>)>) {
+) -> (StreamVec<'s, Time, Ranking>, Differences<'s>, Chunks<'s>) {
     let Popular { differences, snapshots, .. } = *options;
     let mut builder = OperatorBuilder::new("popular: window".to_string(), panes.scope());
     let by_item = || Exchange::new(|pane: &PaneState| route(pane.item.0));

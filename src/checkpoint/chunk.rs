@@ -209,7 +209,7 @@ impl ChunkWriter {
         debug_assert!(self.rows == 0 || pane_key(pane) > pane_key(&self.pane), "panes ascend");
         let before = if self.rows == 0 { &NO_PANE } else { &self.pane };
         rows::put_pane(&mut self.block, before, pane);
-        self.pane = pane.clone();
+        self.pane = *pane;
         self.panes += 1;
         self.row_done()
     }

@@ -326,7 +326,7 @@ fn write_chunk(directory: &Directory, head: &Head, rows: &SnapshotRows) -> Resul
     panes.sort_unstable_by_key(|pane| pane_key(pane));
     for equal in panes.chunk_by(|a, b| pane_key(a) == pane_key(b)) {
         let count = equal.iter().fold(0_u64, |sum, pane| sum.wrapping_add(pane.count));
-        writer.pane(&PaneState { count, ..equal[0].clone() })?;
+        writer.pane(&PaneState { count, ..*equal[0] })?;
     }
     writer.finish()
 }

@@ -193,6 +193,7 @@ impl PartitionReader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::journal::{Decision, Journal};
     use dataflows::event::{Behavior, ItemId, UserId};
     use proptest::prelude::*;
 
@@ -244,7 +245,8 @@ mod tests {
             later in 1u64..10,
         ) {
             let seen = seen.min(records.len());
-            let advances = Advances::from_entries(advances);
+            let advance = |(offset, watermark)| Decision::Advance { partition: 3, offset, watermark };
+            let advances = Journal::new(&advances.into_iter().map(advance).collect::<Vec<_>>()).advances(3);
             let mut reader = PartitionReader::new(&start(), LATENESS, advances.clone(), rules(0));
             let (mut events, mut report) = read(&mut reader, &records[..seen]);
             let (forgotten, frontier) = (forgotten * SLIDE, (forgotten + later) * SLIDE);

@@ -76,7 +76,8 @@ fn work(
 ) {
     while let Ok(batch) = waiting.recv() {
         let Some(snapshot) = &batch.snapshot else { continue };
-        if durable.wait(snapshot.frontier).is_err() {
+        // The rows of T = F and E = F are before it too: the batch's frontier lies beyond them.
+        if durable.wait(batch.frontier).is_err() {
             // The sinks are gone, and with them the run.
             return;
         }

@@ -1,8 +1,10 @@
 //! A sink for tests: remembers what it was given, and takes it when it may.
 
 use super::Sinks;
-use crate::sinks::set::SinkSet;
+use crate::sinks::set::{Pace, SinkSet};
+use crate::sinks::stop::Stop;
 use crate::sinks::{Batch, End, Sink, SinkError};
+use dataflows::event::Time;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +21,19 @@ impl Sink for Recorder {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &End) -> Result<(), SinkError> {
+    fn name(&self) -> &'static str {
+        "recorder"
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn durable(&self) -> Time {
+        0
+    }
+
+    fn finish(&mut self, _: &End) -> Result<(), SinkError> {
         Ok(())
     }
 }
@@ -29,7 +43,7 @@ pub(super) fn recorder(bytes_max: usize) -> (Sinks, Arc<Mutex<Vec<Batch>>>, Send
     let (give, permits) = channel();
     let batches = Arc::<Mutex<Vec<Batch>>>::default();
     let sink = Recorder { batches: batches.clone(), permits };
-    let thread = SinkSet::spawn(vec![Box::new(sink)], bytes_max).unwrap();
+    let thread = SinkSet::spawn(vec![Box::new(sink)], Pace::Replay, bytes_max, &Stop::default()).unwrap();
     (Arc::new(Mutex::new(Some(thread))), batches, give)
 }
 

@@ -33,7 +33,13 @@ fn settings() -> Settings {
     let (tick, slide) = (Steps::new(TICK).unwrap(), Steps::new(SLIDE).unwrap());
     Settings {
         tick,
-        popular: Popular { window: Window::new(3 * SLIDE, slide).unwrap(), top: 5, weights: vec![] },
+        popular: Popular {
+            window: Window::new(3 * SLIDE, slide).unwrap(),
+            top: 5,
+            weights: vec![],
+            differences: false,
+            snapshots: true,
+        },
         popular_enabled: true,
         length: 4,
         recent_enabled: true,

@@ -160,13 +160,14 @@ impl Drop for SinkSet {
     }
 }
 
-/// Checks that a run can go on from a snapshot at frontier `snapshot`, ms, with these sinks: rows before it do not come again.
+/// Checks that a run can go on from a snapshot at frontier `snapshot`, ms, with these sinks: rows up to it, those of
+/// T = `snapshot` and E = `snapshot` too, do not come again.
 ///
 /// # Errors
-/// [`SinkError::Behind`] for the first sink that does not hold all before it: it was emptied, replaced, or set back to an
+/// [`SinkError::Behind`] for the first sink that does not hold all of them: it was emptied, replaced, or set back to an
 /// older state.
 pub fn check_resume(sinks: &[Box<dyn Sink>], snapshot: Time) -> Result<(), SinkError> {
-    let behind = sinks.iter().find(|sink| sink.durable() < snapshot);
+    let behind = sinks.iter().find(|sink| sink.durable() <= snapshot);
     behind.map_or(Ok(()), |sink| Err(SinkError::Behind { sink: sink.name(), durable: sink.durable(), snapshot }))
 }
 

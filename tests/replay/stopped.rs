@@ -4,7 +4,8 @@ use super::reference::{self, Rules};
 use super::tables::{meta, tables};
 use super::{Log, checked, eddyline, flags};
 use eddyline::pipeline::{Sending, Settings, build};
-use eddyline::sinks::thread::SinkThread;
+use eddyline::sinks::set::{Pace, SinkSet};
+use eddyline::sinks::stop::Stop;
 use eddyline::sinks::{Batch, End, Sink, SinkError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -116,7 +117,19 @@ impl Sink for Claims {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &End) -> Result<(), SinkError> {
+    fn name(&self) -> &'static str {
+        "claims"
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn durable(&self) -> u64 {
+        0
+    }
+
+    fn finish(&mut self, _: &End) -> Result<(), SinkError> {
         Ok(())
     }
 }
@@ -125,7 +138,7 @@ impl Sink for Claims {
 #[test]
 fn no_batch_of_a_stopped_run_claims_more_than_its_end() {
     let claims = Arc::<Mutex<Vec<u64>>>::default();
-    let sink = SinkThread::spawn(vec![Box::new(Claims(claims.clone()))], 1 << 20).unwrap();
+    let sink = SinkSet::spawn(vec![Box::new(Claims(claims.clone()))], Pace::Replay, 1 << 20, &Stop::default()).unwrap();
     let sinks = Arc::new(Mutex::new(Some(sink)));
     let sending = Sending::new(sinks.clone());
     timely::execute_directly(move |worker| {
@@ -153,7 +166,7 @@ fn settings(until: u64) -> Settings {
     let window = dataflows::time::Window::new(80, steps(40)).unwrap();
     Settings {
         tick: steps(20),
-        popular: dataflows::popular::Popular { window, top: 3, weights: Vec::new() },
+        popular: dataflows::popular::Popular { window, top: 3, weights: Vec::new(), differences: false, snapshots: false },
         popular_enabled: true,
         length: 3,
         recent_enabled: true,
@@ -168,5 +181,6 @@ fn settings(until: u64) -> Settings {
         recommend_enabled: true,
         evaluate: None,
         until,
+        snapshots: false,
     }
 }

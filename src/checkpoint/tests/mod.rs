@@ -110,7 +110,7 @@ pub(super) fn any_user() -> impl Strategy<Value = UserState> {
 
 pub(super) fn any_pane() -> impl Strategy<Value = PaneState> {
     let number = || (any::<u64>(), 0u32..64).prop_map(|(number, shift)| number >> shift);
-    (number(), number(), number(), any::<i64>(), 0u32..64).prop_map(|(item, enters, leaves, count, shift)| PaneState {
+    (number(), number(), number(), any::<u64>(), 0u32..64).prop_map(|(item, enters, leaves, count, shift)| PaneState {
         item: ItemId(item),
         enters,
         leaves,

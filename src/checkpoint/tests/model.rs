@@ -10,7 +10,7 @@ type PaneKey = (ItemId, Time, Time);
 pub(super) struct Model {
     pub(super) frontier: Option<Time>,
     users: BTreeMap<u64, UserState>,
-    panes: BTreeMap<PaneKey, i64>,
+    panes: BTreeMap<PaneKey, u64>,
     positions: Vec<PartitionPosition>,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn some_rows(frontier: Time) -> impl Strategy<Value = SnapshotRows> {
         let user = |(user, (entries, standing))| UserState { user: UserId(user), entries, standing };
         users.into_iter().map(user).collect::<Vec<_>>()
     });
-    let pane = (0u64..4, 0u64..3, 1u64..5, -3i64..9).prop_map(move |(item, before, after, count)| PaneState {
+    let pane = (0u64..4, 0u64..3, 1u64..5, 0u64..9).prop_map(move |(item, before, after, count)| PaneState {
         item: ItemId(item),
         enters: frontier.saturating_sub(before * 80),
         leaves: frontier + after * 80,

@@ -293,7 +293,6 @@ fn a_panicking_sink_neither_blocks_nor_passes_for_success() {
 #[test]
 fn a_sink_that_lost_rows_can_not_be_gone_on_with() {
     let (sink, _rig) = probe();
-    check_resume(std::slice::from_ref(&sink), 0).unwrap();
     assert_eq!(
         check_resume(&[sink], 1_511_544_080_000).unwrap_err().to_string(),
         "probe holds no results, but the run goes on from its snapshot at 2017-11-24T17:21:20Z: probe was \
