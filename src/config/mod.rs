@@ -33,7 +33,7 @@ pub use sections::{
     SourceSection, TimeSection,
 };
 pub use settings::{DEFAULT_TOML, Origin};
-pub use time_format::{TimeFormat, time_zone};
+pub use time_format::{TimeFormat, TimeText, time_zone};
 pub use words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit};
 
 use given::Given;
