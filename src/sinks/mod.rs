@@ -30,6 +30,7 @@ pub mod gauges;
 pub mod identity;
 pub mod ids;
 mod json;
+pub mod mongodb;
 pub mod mysql;
 mod runtime;
 pub mod set;
@@ -41,6 +42,7 @@ use dataflows::event::{Event, Position, Time};
 use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use embedded::StoreError;
+use mongodb::MongoError;
 use mysql::MySqlError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
@@ -223,6 +225,9 @@ pub enum SinkError {
     /// The embedded store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// MongoDB.
+    #[error(transparent)]
+    Mongo(#[from] MongoError),
     /// MySQL.
     #[error(transparent)]
     MySql(#[from] MySqlError),
@@ -285,6 +290,7 @@ impl SinkError {
         match self {
             SinkError::Canonical(error) => error.is_retryable(),
             SinkError::Store(error) => error.is_retryable(),
+            SinkError::Mongo(error) => error.is_retryable(),
             SinkError::MySql(error) => error.is_retryable(),
             SinkError::Thread(_) | SinkError::NotDrained { .. } => true,
             SinkError::Stopped | SinkError::Behind { .. } => false,
