@@ -4,6 +4,7 @@
 
 mod documentation;
 mod kill;
+mod mongodb;
 mod mysql;
 mod replay;
 mod services;
