@@ -12,6 +12,7 @@ packages() {
     [ -z "${EDDYLINE_TEST_MONGODB:-}" ] || return 0
     # Debian keeps it apart from Python.
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt_packages python3-venv
+    apt_packages openssl
     mkdir -p "$tools"
     (
         # Two test runs may install at once, and one that is killed leaves half of it.
@@ -37,10 +38,15 @@ start() {
     echo "EDDYLINE_TEST_MONGODB=mongodb://127.0.0.1:$port"
 }
 
-# Further options, such as --standalone or --auth, are the words of DIR/options.
+# Further options are the words of DIR/options: --standalone, --auth, …; `tls` stands for those with a certificate of
+# DIR/ca.pem.
 launch_secantusdb() {
     local options=()
     [ ! -e "$dir/options" ] || read -ra options <"$dir/options"
+    if [ "${options[*]}" = tls ]; then
+        certificates "$dir"
+        options=(--tls-cert-file "$dir/cert.pem" --tls-key-file "$dir/key.pem")
+    fi
     # An empty file, so that it looks for no other.
     : >"$dir/secantusd.toml"
     launch "$dir" "$venv/bin/secantusd-py" --config "$dir/secantusd.toml" --host 127.0.0.1 --port "$1" \

@@ -79,8 +79,11 @@ impl Store {
         let mut there = 0;
         for part in parts(documents) {
             let command = write_command(cstr!("insert"), collection, cstr!("documents"), part, session.is_none());
-            let reply = self.run(again(&mut session), command).await?;
-            there += self.failures(&reply, collection, part)?;
+            match self.run(again(&mut session), command).await {
+                // So some servers say that it has cost the transaction.
+                Err(MongoError::Server { code: DUPLICATE_KEY, .. }) if session.is_some() => return Ok(there + 1),
+                reply => there += self.failures(&reply?, collection, part)?,
+            }
         }
         Ok(there)
     }
@@ -260,5 +263,34 @@ fn key_text(document: &RawDocumentBuf) -> String {
         Ok(Some(RawBsonRef::Int64(n))) => n.to_string(),
         Ok(Some(RawBsonRef::String(text))) => format!("\"{text}\""),
         _ => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mongodb::bson::doc;
+
+    fn rows(count: usize, bytes: usize) -> Vec<RawDocumentBuf> {
+        vec![rawdoc! { "text": "x".repeat(bytes) }; count]
+    }
+
+    #[test]
+    fn commands_stay_below_their_limits() {
+        let sizes = |rows: &[RawDocumentBuf]| parts(rows).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), []);
+        assert_eq!(sizes(&rows(3, 10)), [3]);
+        assert_eq!(sizes(&rows(25_000, 10)), [10_000, 10_000, 5000]);
+        assert_eq!(sizes(&rows(5, 3 << 20)), [2, 2, 1]);
+        // It is the server that refuses one that is too large.
+        assert_eq!(sizes(&rows(2, 20 << 20)), [1, 1]);
+    }
+
+    #[test]
+    fn only_a_duplicate_of_the_key_is_there_already() {
+        assert!(is_there(&doc! { "code": 11000, "keyPattern": { "_id": 1 } }));
+        assert!(is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error index: _id_ dup key" }));
+        assert!(!is_there(&doc! { "code": 11000, "keyPattern": { "user": 1 } }));
+        assert!(!is_there(&doc! { "code": 121 }));
     }
 }

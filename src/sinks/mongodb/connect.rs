@@ -6,7 +6,8 @@ use super::error::{MongoError, Place};
 use crate::sinks::stop::Stop;
 use mongodb::ClientSession;
 use mongodb::bson::{Binary, Bson, rawdoc};
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ServerAddress};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -30,12 +31,28 @@ pub(super) async fn connect(options: &MongoOptions, stop: &Stop) -> Result<Store
     parsed.connect_timeout.get_or_insert(SERVER_WAIT);
     let hosts: Vec<String> = parsed.hosts.iter().map(ToString::to_string).collect();
     let place = Place { hosts: hosts.join(","), database: name.clone() };
+    if parsed.tls.is_none() && !parsed.hosts.iter().all(is_on_this_machine) {
+        tracing::warn!(
+            "what goes to MongoDB at {} can be read on the way: add tls=true to its address, or tls=false if that is meant",
+            place.hosts
+        );
+    }
     let client = mongodb::Client::with_options(parsed).map_err(|error| MongoError::new(&place, &error))?;
     let (raise, stopped) = watch::channel(false);
     stop.on_raise(move || {
         raise.send_replace(true);
     });
     Ok(Store { database: client.database(name), client, place, stopped })
+}
+
+fn is_on_this_machine(server: &ServerAddress) -> bool {
+    match server {
+        ServerAddress::Tcp { host, .. } => {
+            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        }
+        // A socket in the file system.
+        _ => true,
+    }
 }
 
 /// The driver's words may quote the address, and a piece of a password with it; so they are passed on only where there can be
@@ -101,6 +118,9 @@ mod tests {
             let told = told(address);
             assert!(!told.contains("hun") && !told.contains("ter2"), "{told}");
         }
+        assert!(is_on_this_machine(&ServerAddress::parse("[::1]:5").unwrap()));
+        assert!(is_on_this_machine(&ServerAddress::parse("127.0.0.1").unwrap()));
+        assert!(!is_on_this_machine(&ServerAddress::parse("10.0.0.1").unwrap()));
         assert!(told("mongodb://db:x/").contains('x'), "{}", told("mongodb://db:x/"));
     }
 }

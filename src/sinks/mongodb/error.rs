@@ -194,9 +194,9 @@ pub enum MongoError {
 
 /// Codes of the server for states that pass: no primary, a shutdown, no room on the disk, conflicts, time-outs, lack of
 /// memory, and transactions that were given up.
-const PASSING: [i32; 28] = [
+const PASSING: [i32; 29] = [
     6, 7, 24, 50, 64, 89, 91, 112, 133, 134, 189, 225, 246, 251, 257, 262, 267, 290, 365, 462, 9001, 10058, 10107,
-    11600, 11602, 13435, 13436, 14031,
+    11600, 11601, 11602, 13435, 13436, 14031,
 ];
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;

@@ -15,7 +15,7 @@
 //!   new primary by itself.
 //! - *Threads.* The driver is asynchronous and watches the servers between calls; it has two threads of its own here, which
 //!   end with the sink.
-//! - The driver's names for commands need MongoDB 4.4 or newer.
+//! - The driver needs MongoDB 4.4 or newer.
 
 mod command;
 mod connect;
@@ -115,7 +115,7 @@ impl MongoSink {
         };
         let (store, session, opened) = runtime.block_on(opening)?;
         let shape = Shape {
-            ids: run.ids,
+            ids: run.ids.clone(),
             behaviors: run.behaviors.clone(),
             times: options.times.clone(),
             int32: options.int32,

@@ -57,7 +57,7 @@ impl Shape {
     pub(super) fn record(&self, event: &Event) -> RawDocumentBuf {
         let mut document = RawDocumentBuf::new();
         document.append(cstr!("_id"), id(self.record_key(event)));
-        document.append(cstr!("user"), self.id(self.logged_user(event.user)));
+        document.append(cstr!("user"), self.id(self.ids.logged_user(event.user)));
         document.append(cstr!("item"), self.id(self.ids.logged_item(event.item)));
         document.append(cstr!("behavior"), &*self.behaviors[usize::from(event.behavior.0)]);
         self.append_time(&mut document, event.time);
@@ -88,16 +88,12 @@ impl Shape {
 
     /// A user in rows that are keyed by it; `None` if it has no id in outputs: then there is no such row.
     pub(super) fn user(&self, user: UserId) -> Option<u64> {
-        Some(self.ids.user(user))
+        self.ids.key_user(user)
     }
 
     /// An item of a list; `None` if it is left out.
     pub(super) fn listed_item(&self, item: ItemId) -> Option<u64> {
         self.ids.listed_item(item)
-    }
-
-    fn logged_user(&self, user: UserId) -> u64 {
-        self.ids.user(user)
     }
 
     /// An id, a time or a count, all of which are below 2^63 (contract, section 1).

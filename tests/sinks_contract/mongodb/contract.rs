@@ -63,7 +63,7 @@ fn records(replay: &Replay, seed: u64) -> Vec<Batch> {
     events.extend(events.clone().iter().filter(|event| event.position.offset() % 3 == seed % 3));
     let key = |event: &Event| (event.position.offset().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed).rotate_left(17);
     events.sort_by_key(key);
-    let size = (seed % 97) as usize + 1;
+    let size = 50 * (seed % 7) as usize + 40;
     events.chunks(size).map(|part| Batch { frontier: 1, records: part.to_vec(), ..Batch::default() }).collect()
 }
 
@@ -74,7 +74,7 @@ fn records_that_come_again_in_any_order_change_nothing() {
         let Some(scratch) = Scratch::new() else { return };
         let replay = Replay::large(3);
         let options = options(&scratch, transactions);
-        for seed in [1, 40, 96] {
+        for seed in [1, 40, 97] {
             let mut sink = open(&options, &run());
             for batch in records(&replay, seed) {
                 sink.write(&batch).unwrap();

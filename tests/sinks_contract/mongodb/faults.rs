@@ -147,6 +147,20 @@ fn a_wrong_password_and_missing_rights_are_told_apart() {
 }
 
 #[test]
+fn a_certificate_is_verified() {
+    let Some((server, uri)) = Server::start("tls") else { return };
+    let secure = |options: &str| format!("{uri}/?tls=true&serverSelectionTimeoutMS=1000{options}");
+    let scratch = Scratch::on(secure(&format!("&tlsCAFile={}", server.ca().display())));
+    let mut options = options(&scratch, Transactions::Auto);
+    let replay = Replay::large(1);
+    write_all(&mut open(&options, &run()), &replay, 1);
+    assert!(content(&scratch) == expected(&replay, 7));
+    options.uri = Secret::new(secure(""));
+    let error = refusal(&options);
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_named() {
     let Some(scratch) = Scratch::new() else { return };
     let mut options = options(&scratch, Transactions::Auto);

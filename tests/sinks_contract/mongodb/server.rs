@@ -46,6 +46,11 @@ impl Server {
         fs::write(self.directory.path().join("options"), options).unwrap();
     }
 
+    /// Of the certificate that the option `tls` gives it.
+    pub(super) fn ca(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
     /// After [`Server::kill`] or [`Server::stop`]: on the same port, with the same data.
     pub(super) fn restart(&self) {
         let output = self.script("start");

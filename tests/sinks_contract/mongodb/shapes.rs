@@ -4,6 +4,8 @@ use super::{Scratch, binary, date, open, options, run};
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::rows::RecommendationKey;
 use eddyline::config::{TimeText, time_zone};
+use eddyline::sinks::identity::RunIdentity;
+use eddyline::sinks::ids::{Indices, OutputIds};
 use eddyline::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
 use eddyline::sinks::{Batch, Sink};
 use mongodb::bson::{Bson, Document, doc};
@@ -150,4 +152,42 @@ fn the_indexes_of_the_documentation_are_there() {
             indexes.iter().map(|index| index.as_document().unwrap().get_document("key").unwrap()).collect();
         assert_eq!(keys, [&doc! { "_id": 1 }, &fields], "{collection}");
     }
+}
+
+/// `output.ids = "model"`: what the model lacks is `count` in the behaviour log, and nowhere else.
+#[test]
+fn model_indices_stand_for_ids() {
+    let Some(scratch) = Scratch::new() else { return };
+    let index = |known: &'static [u64]| {
+        Indices::new(known.len(), move |id| known.iter().position(|&k| k == id).map(|i| i as u32))
+    };
+    let ids = OutputIds::Model { users: index(&[6, 5]), items: index(&[7, 100]) };
+    let run = RunIdentity { ids, ..run() };
+    let mut batch = batch();
+    batch.records.push(event(8, 100, NOON, 3, false));
+    let key = RecommendationKey { time: NOON + 10_000, user: UserId(8), from_model: 0, last_reward: -1 };
+    batch.recommendations = {
+        let mut sorted = batch.recommendations.clone();
+        sorted.push(key, &[ItemId(7)]);
+        sorted.sorted()
+    };
+    open(&legacy(&scratch), &run).write(&batch).unwrap();
+    let fields = |collection: &str, names: [&str; 2]| {
+        let documents = scratch.documents(collection);
+        documents.iter().map(|document| names.map(|name| document.get(name).unwrap().clone())).collect::<Vec<_>>()
+    };
+    let int = Bson::Int32;
+    assert_eq!(
+        fields("records", ["user", "item"]),
+        [[int(1), int(2)], [int(1), int(1)], [int(0), int(0)], [int(2), int(1)]]
+    );
+    let list = |items: &[i32]| Bson::Array(items.iter().map(|&item| int(item)).collect());
+    assert_eq!(
+        fields("userConsumed", ["_id", "consumed"]),
+        [[Bson::Int64(0), list(&[0])], [Bson::Int64(1), list(&[1])],]
+    );
+    assert_eq!(
+        fields("recommendResults", ["user", "itemRec"]),
+        [[int(0), list(&[1])], [int(1), list(&[1])], [int(1), list(&[0])],]
+    );
 }
