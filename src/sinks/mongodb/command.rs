@@ -199,12 +199,13 @@ pub(super) fn number(document: &Document, key: &str) -> Option<i64> {
     }
 }
 
-/// Whether a write failed because the document is there already. Another unique index than that of `_id` is none of ours.
+/// Whether a write failed because the document is there already. An opened database has no unique index but that of `_id`; one
+/// that was made since is named by servers that name any.
 fn is_there(failure: &Document) -> bool {
     number(failure, "code") == Some(DUPLICATE_KEY.into())
         && match failure.get_document("keyPattern") {
             Ok(pattern) => pattern.keys().eq(["_id"]),
-            Err(_) => failure.get_str("errmsg").is_ok_and(|message| message.contains("_id")),
+            Err(_) => failure.get_str("errmsg").is_ok_and(|told| told.contains("_id") || !told.contains("index: ")),
         }
 }
 
@@ -290,7 +291,9 @@ mod tests {
     fn only_a_duplicate_of_the_key_is_there_already() {
         assert!(is_there(&doc! { "code": 11000, "keyPattern": { "_id": 1 } }));
         assert!(is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error index: _id_ dup key" }));
+        assert!(is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error collection: shop.records" }));
         assert!(!is_there(&doc! { "code": 11000, "keyPattern": { "user": 1 } }));
+        assert!(!is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error index: user_1 dup key" }));
         assert!(!is_there(&doc! { "code": 121 }));
     }
 }
