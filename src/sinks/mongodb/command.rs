@@ -31,6 +31,8 @@ pub(super) struct Store {
     pub(super) client: Client,
     pub(super) database: Database,
     pub(super) place: Place,
+    /// TLS is on although the address does not say so.
+    pub(super) assumes_tls: bool,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -50,7 +52,9 @@ impl Store {
     ) -> std::result::Result<T, MongoError> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
-            answer = answer => answer.map_err(|error| MongoError::new(&self.place, &error)),
+            answer = answer => answer.map_err(|error| {
+                MongoError::new(&self.place, &error).explain_tls(self.assumes_tls)
+            }),
             () = tokio::time::sleep(ANSWER_WAIT) => Err(MongoError::silent(&self.place, ANSWER_WAIT)),
             // An error says that there is nobody left who could raise it.
             Ok(_) = stopped.wait_for(|stopped| *stopped) => Err(MongoError::Stopped(self.place.clone())),

@@ -243,6 +243,17 @@ impl MongoError {
         }
     }
 
+    /// A server without TLS only closes the connection.
+    pub(super) fn explain_tls(self, assumes_tls: bool) -> MongoError {
+        match self {
+            MongoError::Unreachable { hosts, reason } if assumes_tls => {
+                let why = "TLS is used, since it is not on this machine; if it has none, add tls=false to its address";
+                MongoError::Unreachable { hosts, reason: format!("{reason} ({why})") }
+            }
+            error => error,
+        }
+    }
+
     /// No answer within that time.
     pub(super) fn silent(place: &Place, waited: Duration) -> MongoError {
         let reason = format!("no answer within {} s", waited.as_secs());
