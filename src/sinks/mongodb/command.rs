@@ -31,6 +31,8 @@ pub(super) struct Store {
     pub(super) client: Client,
     pub(super) database: Database,
     pub(super) place: Place,
+    /// TLS is on although the address does not say so.
+    pub(super) assumes_tls: bool,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -50,7 +52,9 @@ impl Store {
     ) -> std::result::Result<T, MongoError> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
-            answer = answer => answer.map_err(|error| MongoError::new(&self.place, &error)),
+            answer = answer => answer.map_err(|error| {
+                MongoError::new(&self.place, &error).explain_tls(self.assumes_tls)
+            }),
             () = tokio::time::sleep(ANSWER_WAIT) => Err(MongoError::silent(&self.place, ANSWER_WAIT)),
             // An error says that there is nobody left who could raise it.
             Ok(_) = stopped.wait_for(|stopped| *stopped) => Err(MongoError::Stopped(self.place.clone())),
@@ -199,12 +203,13 @@ pub(super) fn number(document: &Document, key: &str) -> Option<i64> {
     }
 }
 
-/// Whether a write failed because the document is there already. Another unique index than that of `_id` is none of ours.
+/// Whether a write failed because the document is there already. An opened database has no unique index but that of `_id`; one
+/// that was made since is named by servers that name any.
 fn is_there(failure: &Document) -> bool {
     number(failure, "code") == Some(DUPLICATE_KEY.into())
         && match failure.get_document("keyPattern") {
             Ok(pattern) => pattern.keys().eq(["_id"]),
-            Err(_) => failure.get_str("errmsg").is_ok_and(|message| message.contains("_id")),
+            Err(_) => failure.get_str("errmsg").is_ok_and(|told| told.contains("_id") || !told.contains("index: ")),
         }
 }
 
@@ -278,7 +283,7 @@ mod tests {
     #[test]
     fn commands_stay_below_their_limits() {
         let sizes = |rows: &[RawDocumentBuf]| parts(rows).map(<[_]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&[]), []);
         assert_eq!(sizes(&rows(3, 10)), [3]);
         assert_eq!(sizes(&rows(25_000, 10)), [10_000, 10_000, 5000]);
         assert_eq!(sizes(&rows(5, 3 << 20)), [2, 2, 1]);
@@ -290,7 +295,9 @@ mod tests {
     fn only_a_duplicate_of_the_key_is_there_already() {
         assert!(is_there(&doc! { "code": 11000, "keyPattern": { "_id": 1 } }));
         assert!(is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error index: _id_ dup key" }));
+        assert!(is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error collection: shop.records" }));
         assert!(!is_there(&doc! { "code": 11000, "keyPattern": { "user": 1 } }));
+        assert!(!is_there(&doc! { "code": 11000, "errmsg": "E11000 duplicate key error index: user_1 dup key" }));
         assert!(!is_there(&doc! { "code": 121 }));
     }
 }

@@ -6,7 +6,7 @@ use super::error::{MongoError, Place};
 use crate::sinks::stop::Stop;
 use mongodb::ClientSession;
 use mongodb::bson::{Binary, Bson, rawdoc};
-use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::options::{ClientOptions, ServerAddress, Tls, TlsOptions};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,18 +31,16 @@ pub(super) async fn connect(options: &MongoOptions, stop: &Stop) -> Result<Store
     parsed.connect_timeout.get_or_insert(SERVER_WAIT);
     let hosts: Vec<String> = parsed.hosts.iter().map(ToString::to_string).collect();
     let place = Place { hosts: hosts.join(","), database: name.clone() };
-    if parsed.tls.is_none() && !parsed.hosts.iter().all(is_on_this_machine) {
-        tracing::warn!(
-            "what goes to MongoDB at {} can be read on the way: add tls=true to its address, or tls=false if that is meant",
-            place.hosts
-        );
+    let assumes_tls = parsed.tls.is_none() && !parsed.hosts.iter().all(is_on_this_machine);
+    if assumes_tls {
+        parsed.tls = Some(Tls::Enabled(TlsOptions::default()));
     }
     let client = mongodb::Client::with_options(parsed).map_err(|error| MongoError::new(&place, &error))?;
     let (raise, stopped) = watch::channel(false);
     stop.on_raise(move || {
         raise.send_replace(true);
     });
-    Ok(Store { database: client.database(name), client, place, stopped })
+    Ok(Store { database: client.database(name), client, place, assumes_tls, stopped })
 }
 
 fn is_on_this_machine(server: &ServerAddress) -> bool {

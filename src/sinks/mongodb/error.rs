@@ -108,11 +108,8 @@ pub enum MongoError {
         /// The newest version known here.
         known: i64,
     },
-    /// An index of that name or on these fields exists, and is not ours.
-    #[error(
-        "the collection {collection} of MongoDB's {place} has an index {name} that is not the one needed ({needed}); \
-         drop it"
-    )]
+    /// An index is in the way.
+    #[error("the collection {collection} of MongoDB's {place} has an index {name} that {problem}; drop it")]
     Index {
         /// The database.
         place: Place,
@@ -120,8 +117,8 @@ pub enum MongoError {
         collection: &'static str,
         /// The index that is there.
         name: String,
-        /// The fields of the one needed.
-        needed: String,
+        /// Why it can't stay.
+        problem: String,
     },
     /// A pipeline with a greater epoch writes there.
     #[error(
@@ -243,6 +240,17 @@ impl MongoError {
             AUTHENTICATION_FAILED => MongoError::Login(place.hosts),
             UNAUTHORIZED => MongoError::Forbidden { place, reason },
             _ => MongoError::Server { place, code, reason, retryable: passes || PASSING.contains(&code) },
+        }
+    }
+
+    /// A server without TLS only closes the connection.
+    pub(super) fn explain_tls(self, assumes_tls: bool) -> MongoError {
+        match self {
+            MongoError::Unreachable { hosts, reason } if assumes_tls => {
+                let why = "TLS is used, since it is not on this machine; if it has none, add tls=false to its address";
+                MongoError::Unreachable { hosts, reason: format!("{reason} ({why})") }
+            }
+            error => error,
         }
     }
 

@@ -57,7 +57,7 @@ pub enum Transactions {
 /// Where documents go, and what they look like.
 #[derive(Clone, Debug)]
 pub struct MongoOptions {
-    /// `mongodb://…`, as MongoDB's drivers read it.
+    /// `mongodb://…`, as MongoDB's drivers read it; but TLS is on unless it says `tls=false` or its hosts are this machine.
     pub uri: Secret,
     /// The database.
     pub database: String,

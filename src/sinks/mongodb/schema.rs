@@ -38,17 +38,22 @@ pub(super) async fn create_indexes(store: &Store) -> Result<(), MongoError> {
     for (collection, fields) in INDEXES {
         let there = indexes(store, collection).await?;
         let name = name(fields);
-        let in_the_way =
+        let conflict = |index: &Document, problem: String| MongoError::Index {
+            place: store.place.clone(),
+            collection,
+            name: index.get_str("name").unwrap_or("?").to_owned(),
+            problem,
+        };
+        // A server need not say which index it is that a document violates, and `_id` is the one that may be.
+        if let Some(index) = there.iter().find(|index| is_unique(index)) {
+            return Err(conflict(index, "allows every value only once".to_owned()));
+        }
+        let is_needed =
             |index: &&Document| index.get_str("name").is_ok_and(|there| there == name) || has_fields(index, fields);
-        match there.iter().find(in_the_way) {
+        match there.iter().find(is_needed) {
             Some(index) if has_fields(index, fields) && is_plain(index) => {}
             Some(index) => {
-                return Err(MongoError::Index {
-                    place: store.place.clone(),
-                    collection,
-                    name: index.get_str("name").unwrap_or("?").to_owned(),
-                    needed: shell(fields),
-                });
+                return Err(conflict(index, format!("is not the one needed, {} without options", shell(fields))));
             }
             None => create(store, collection, &name, fields).await?,
         }
@@ -108,6 +113,11 @@ fn has_fields(index: &Document, fields: &[(&str, i32)]) -> bool {
             .keys()
             .zip(fields)
             .all(|(name, (field, direction))| name == field && number(key, name) == Some((*direction).into()))
+}
+
+/// Whether it is a unique index beside that of `_id`.
+fn is_unique(index: &Document) -> bool {
+    matches!(index.get("unique"), Some(Bson::Boolean(true))) && !has_fields(index, &[("_id", 1)])
 }
 
 /// Whether it is an index of all documents that allows any.

@@ -5,7 +5,7 @@ use super::super::{
     a_run_after_a_finished_one_changes_nothing, an_abort_leaves_nothing_whole_and_a_restart_completes_it,
     holds_what_was_written,
 };
-use super::{Mongo, Scratch, content, expected, open, options, run, server, wait, write_all};
+use super::{Mongo, Scratch, content, expected, open, options, run, shared, wait, write_all};
 use dataflows::event::Event;
 use eddyline::sinks::mongodb::{MongoSink, Transactions};
 use eddyline::sinks::{Batch, Sink};
@@ -18,7 +18,7 @@ const CASES: u32 = 8;
 const BOTH: [Transactions; 2] = [Transactions::Auto, Transactions::Never];
 
 fn subjects() -> Vec<Mongo> {
-    let subject = |transactions| server::shared().map(|uri| Mongo { uri, transactions });
+    let subject = |transactions| shared().map(|uri| Mongo { uri, transactions });
     BOTH.into_iter().filter_map(subject).collect()
 }
 

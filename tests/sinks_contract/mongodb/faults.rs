@@ -1,8 +1,7 @@
 //! Servers that die, writers that die, and what the server refuses.
 
 use super::super::replay::Replay;
-use super::server::{self, Server};
-use super::{Scratch, content, expected, open, options, run, wait, write_all};
+use super::{Scratch, content, expected, open, options, run, shared, start, wait, write_all};
 use eddyline::secret::Secret;
 use eddyline::sinks::mongodb::{MongoError, MongoOptions, MongoSink, Transactions};
 use eddyline::sinks::stop::Stop;
@@ -32,7 +31,7 @@ fn insist(mut call: impl FnMut() -> Result<(), SinkError>) -> usize {
 #[test]
 fn a_server_that_is_killed_and_started_again_loses_nothing() {
     for (flags, has_transactions) in [("", true), ("--standalone", false)] {
-        let Some((server, uri)) = Server::start(flags) else { return };
+        let Some((server, uri)) = start(flags) else { return };
         let scratch = Scratch::on(uri);
         let replay = Replay::large(7);
         let mut sink = open(&options(&scratch, Transactions::Auto), &run());
@@ -70,7 +69,7 @@ const CHILD: &str = "EDDYLINE_TEST_MONGODB_CHILD";
 fn child() {
     let Ok(told) = env::var(CHILD) else { return };
     let (name, mode) = told.split_once(' ').unwrap();
-    let scratch = std::mem::ManuallyDrop::new(Scratch::named(server::shared().unwrap(), name));
+    let scratch = std::mem::ManuallyDrop::new(Scratch::named(shared().unwrap(), name));
     let transactions = if mode == "Auto" { Transactions::Auto } else { Transactions::Never };
     write_all(&mut open(&options(&scratch, transactions), &run()), &Replay::large(8), 3);
 }
@@ -110,7 +109,7 @@ fn with_login(uri: &str, login: &str) -> Secret {
 
 #[test]
 fn a_wrong_password_and_missing_rights_are_told_apart() {
-    let Some((server, uri)) = Server::start("") else { return };
+    let Some((server, uri)) = start("") else { return };
     wait(async {
         let admin = mongodb::Client::with_uri_str(&uri).await.unwrap().database("admin");
         for (name, role, database) in [("shop", "readWrite", "shop-db"), ("guest", "read", "shop-db")] {
@@ -119,7 +118,7 @@ fn a_wrong_password_and_missing_rights_are_told_apart() {
         }
     });
     server.stop();
-    server.options("--auth");
+    server.set_options("--auth");
     server.restart();
 
     let scratch = Scratch { database: Scratch::on(uri.clone()).database.clone(), uri: uri.clone() };
@@ -148,9 +147,9 @@ fn a_wrong_password_and_missing_rights_are_told_apart() {
 
 #[test]
 fn a_certificate_is_verified() {
-    let Some((server, uri)) = Server::start("tls") else { return };
+    let Some((server, uri)) = start("tls") else { return };
     let secure = |options: &str| format!("{uri}/?tls=true&serverSelectionTimeoutMS=1000{options}");
-    let scratch = Scratch::on(secure(&format!("&tlsCAFile={}", server.ca().display())));
+    let scratch = Scratch::on(secure(&format!("&tlsCAFile={}", server.directory().join("ca.pem").display())));
     let mut options = options(&scratch, Transactions::Auto);
     let replay = Replay::large(1);
     write_all(&mut open(&options, &run()), &replay, 1);

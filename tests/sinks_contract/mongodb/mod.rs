@@ -1,14 +1,14 @@
-//! MongoDB, on a server of its protocol: one that EDDYLINE_TEST_MONGODB names, or one that a test starts for itself.
+//! MongoDB, on a server of its protocol: one that all tests share, or one that a test starts for itself.
 
 mod contract;
 mod faults;
 mod fencing;
 mod readers;
-mod server;
 mod shapes;
 mod speed;
 
 use super::replay::{Replay, SLIDE};
+use super::services::{self, Server};
 use super::subjects::{BEHAVIORS, Content, LOG, Subject};
 use eddyline::secret::Secret;
 use eddyline::sinks::Sink;
@@ -33,6 +33,20 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
+const VARIABLE: &str = "EDDYLINE_TEST_MONGODB";
+
+/// The address of the server that all tests share; `None` where they are skipped.
+fn shared() -> Option<String> {
+    services::variable(VARIABLE)
+}
+
+/// A server of a test's own, and its address.
+fn start(options: &str) -> Option<(Server, String)> {
+    let server = Server::start_with("mongodb.sh", VARIABLE, options)?;
+    let address = server.address().to_owned();
+    Some((server, address))
+}
+
 /// A database of a test's own, gone when it is dropped.
 pub(crate) struct Scratch {
     pub(crate) uri: String,
@@ -42,7 +56,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// On the server that all tests share; `None` if there is none.
     pub(crate) fn new() -> Option<Scratch> {
-        server::shared().map(Scratch::on)
+        shared().map(Scratch::on)
     }
 
     pub(crate) fn on(uri: String) -> Scratch {

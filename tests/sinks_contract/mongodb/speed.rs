@@ -9,9 +9,10 @@ use eddyline::sinks::{Batch, Sink};
 use mongodb::bson::{Document, doc};
 use std::time::Instant;
 
-const TICKS: u64 = 10;
+const TICKS: u64 = 6;
 const EVENTS: u64 = 2000;
-const USERS: u64 = 50_000;
+/// So few that most have a document, as after some days.
+const USERS: u64 = 4000;
 
 fn batch(tick: u64) -> Batch {
     let mut batch = Batch { frontier: (tick + 1) * 20_000, ..Batch::default() };
@@ -47,8 +48,9 @@ fn beside_plain_inserts() {
         let started = Instant::now();
         batches.iter().for_each(|batch| sink.write(batch).unwrap());
         let seconds = started.elapsed().as_secs_f64();
-        let rows: usize = batches.iter().map(Batch::rows).sum();
-        println!("sink, {transactions:?}: {:.0} rows/s ({rows} rows in {seconds:.2} s)", rows as f64 / seconds);
+        // A recommendation stands for a user, whose document of consumed items has changed.
+        let documents: usize = batches.iter().map(|b| b.records.len() + 2 * b.recommendations.len()).sum();
+        println!("sink, {transactions:?}: {:.0} documents/s ({documents})", documents as f64 / seconds);
         let mut sink = open(&options, &run());
         let started = Instant::now();
         sink.write(&batches[0]).unwrap();
