@@ -154,7 +154,7 @@ fn each_reason_in_its_order() {
     let format = MessageFormat::json(&Columns::EVENTS, Dialect::default()).expect("default columns");
     let long = format!("{{\"user\":1,\"more\":\"{}\"}}", "x".repeat(65_536));
     for (message, expected) in [
-        (&long.as_bytes()[..], RejectReason::TooLong),
+        (long.as_bytes(), RejectReason::TooLong),
         (b"{\"user\":\"\xFF\"}", RejectReason::Encoding),
         (b"", RejectReason::Columns),
         (b"[1,2]", RejectReason::Columns),
