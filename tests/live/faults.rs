@@ -58,6 +58,6 @@ fn whatever_place_a_run_dies_at_the_store_ends_as_a_replay() {
         table.push((place, kills));
     }
     for (place, kills) in &table {
-        println!("| `{place}` | {kills} |");
+        eprintln!("| `{place}` | {kills} |");
     }
 }

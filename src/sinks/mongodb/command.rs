@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn commands_stay_below_their_limits() {
         let sizes = |rows: &[RawDocumentBuf]| parts(rows).map(<[_]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&[]), []);
+        assert_eq!(sizes(&[]), [0; 0]);
         assert_eq!(sizes(&rows(3, 10)), [3]);
         assert_eq!(sizes(&rows(25_000, 10)), [10_000, 10_000, 5000]);
         assert_eq!(sizes(&rows(5, 3 << 20)), [2, 2, 1]);
