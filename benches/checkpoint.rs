@@ -97,7 +97,7 @@ fn rows(changed: u64, users: u64, number: u64) -> SnapshotRows {
         item: ItemId(mix(n ^ number << 20) % ITEMS),
         enters: frontier,
         leaves: frontier + WINDOW,
-        count: (n % 5) as i64 + 1,
+        count: n % 5 + 1,
     };
     let position =
         |partition| PartitionPosition { partition, offset: number, largest: Some(frontier), advanced: frontier };

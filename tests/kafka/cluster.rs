@@ -166,7 +166,9 @@ pub(crate) fn committed(brokers: &str, group: &str, topic: &str, partitions: i32
     let mut config = ClientConfig::new();
     let consumer: BaseConsumer = config.set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
     let mut list = TopicPartitionList::new();
-    (0..partitions).for_each(|partition| drop(list.add_partition(topic, partition)));
+    for partition in 0..partitions {
+        list.add_partition(topic, partition);
+    }
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match consumer.committed_offsets(list.clone(), TIMEOUT) {

@@ -166,7 +166,13 @@ fn settings(until: u64) -> Settings {
     let window = dataflows::time::Window::new(80, steps(40)).unwrap();
     Settings {
         tick: steps(20),
-        popular: dataflows::popular::Popular { window, top: 3, weights: Vec::new(), differences: false, snapshots: false },
+        popular: dataflows::popular::Popular {
+            window,
+            top: 3,
+            weights: Vec::new(),
+            differences: false,
+            snapshots: false,
+        },
         popular_enabled: true,
         length: 3,
         recent_enabled: true,
