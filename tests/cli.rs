@@ -87,7 +87,7 @@ fn help_is_everywhere_and_fits_a_terminal() {
 
 #[test]
 fn commands_that_do_not_exist_yet_are_not_there() {
-    for command in ["run", "serve", "prepare", "train", "evaluate"] {
+    for command in ["serve", "prepare", "train", "evaluate"] {
         assert!(usage_error(&[command]).starts_with(&format!("unrecognized subcommand '{command}'")));
     }
 }

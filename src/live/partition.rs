@@ -113,6 +113,8 @@ impl PartitionReader {
             Ok(Some(row)) if self.leaps(row.time) => self.reject(offset, RejectReason::Jump, record, report),
             Ok(Some(row)) => self.accept(offset, &row, events, report),
         }
+        // What the journal says of the place reached holds before anything comes there.
+        self.advances.apply(self.next, &mut self.clock);
     }
 
     /// The record at `offset`, which is next, has a logical time of at least `logical`.
