@@ -27,7 +27,7 @@ pub struct ReplayPlan {
     pub config: Config,
     /// The log's files in the order of their partitions; `-` is standard input, at most once. Nothing was opened yet.
     pub files: Vec<PathBuf>,
-    /// Worker threads of this process: 1 ..= [`WORKERS_MAX`].
+    /// Worker threads of this process: 1 ..= [`crate::plan::WORKERS_MAX`].
     pub workers: usize,
     /// The processes, if there are several.
     pub processes: Option<Processes>,
