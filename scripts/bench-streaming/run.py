@@ -43,6 +43,13 @@ EDDYLINE_JOBS = {
     "both, recommend": [],
     "both, arrangement": ["--only", "popular,recent", "--set", "recent.arrange=true"],
 }
+# What outputs and a model add, on a log of 1 million generated events with 20,000 items; OUT is a fresh directory.
+OUTPUT_JOBS = {
+    "all": [],
+    "all, canonical files": ["--out", "OUT/files"],
+    "all, embedded store": ["--store", "OUT/store.db"],
+    "all, model of 20,000 items": ["--model-dir", "MODEL"],
+}
 
 
 def eddyline_command(binary, job, workers, log):
@@ -75,6 +82,8 @@ class Candidate:
     check: Callable = lambda report: None
     # Whether the report, rather than this script, has the times.
     self_timed: bool = False
+    # Done before each run, and not timed.
+    prepare: Callable = lambda: None
     samples: list = field(default_factory=list)
     failure: str = ""
 
@@ -93,6 +102,7 @@ def main():
         "eddyline": lambda: eddyline_candidates(arguments, log, expected),
         "expert": lambda: expert_candidates(work, log, halves, arguments),
         "old": lambda: old_candidates(work, old_log, old_lists, arguments),
+        "outputs": lambda: output_candidates(work, arguments),
     }
     candidates = [candidate for name in arguments.only for candidate in groups[name]()]
     for round_number in range(max(candidate.runs for candidate in candidates)):
@@ -110,7 +120,7 @@ def parse_arguments():
     parser.add_argument("--old-events", type=int, default=200_000, help="events for the old design's slow jobs")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--old-runs", type=int, default=3)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=["floor", "eddyline", "expert", "old"])
+    parser.add_argument("--only", type=lambda text: text.split(","), default=["floor", "eddyline", "expert", "old", "outputs"])
     parser.add_argument("--eddyline", type=Path, help="a binary to measure instead of building one")
     parser.add_argument("--work", type=Path, default=ROOT / "target" / "bench-streaming")
     return parser.parse_args()
@@ -163,6 +173,22 @@ def eddyline_candidates(arguments, log, expected):
         for workers in (1, 2):
             command = eddyline_command(binary, job, workers, log)
             yield Candidate(f"Eddyline -w {workers}", job, arguments.events, command, arguments.runs, check)
+
+
+def output_candidates(work, arguments):
+    binary = arguments.eddyline or build(ROOT, ROOT / "target", "eddyline")
+    log, model, out = work / "generated.csv", work / "generated-model", work / "out"
+    if not log.exists():
+        partial = work / "generated.partial"
+        sizes = ["--events", "1M", "--items", "20k", "--users", "50k", "--late", "0.01"]
+        subprocess.run([binary, "generate", partial, *sizes, "--model-dir", model], check=True)
+        partial.rename(log)
+    for job, flags in OUTPUT_JOBS.items():
+        for workers in (1, 2):
+            flags_now = [flag.replace("OUT", str(out)).replace("MODEL", str(model)) for flag in flags]
+            command = [str(binary), "replay", str(log), "-w", str(workers), "--json", *flags_now]
+            fresh = lambda: (shutil.rmtree(out, ignore_errors=True), out.mkdir())
+            yield Candidate(f"Eddyline -w {workers}", job, 1_000_000, command, arguments.runs, prepare=fresh)
 
 
 def java(work):
@@ -223,6 +249,7 @@ def old_candidates(work, old_log, old_lists, arguments):
 
 def measure(candidate):
     print(f"{candidate.name}: {candidate.job}", file=sys.stderr, flush=True)
+    candidate.prepare()
     start = time.perf_counter()
     process = subprocess.Popen(list(map(str, candidate.command)), stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
