@@ -111,7 +111,8 @@ impl Schedule {
     /// The frontier of the next snapshot, if one is to be asked for now: the first end of a slide at or behind `frontier`,
     /// where worker 0's inputs stand.
     fn due(&mut self, frontier: Time, now: Instant) -> Option<Time> {
-        if self.asked || frontier == 0 || now.duration_since(self.last) < self.interval {
+        // In the first slide of 1970 no partition has told its time yet.
+        if self.asked || frontier <= self.slide.length() || now.duration_since(self.last) < self.interval {
             return None;
         }
         self.asked = true;
@@ -135,7 +136,7 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut schedule = Schedule::new(Duration::from_secs(10), Steps::new(40).unwrap(), start);
         assert_eq!(schedule.due(90, after(9)), None);
-        assert_eq!(schedule.due(0, after(11)), None, "nothing was read yet");
+        assert_eq!(schedule.due(20, after(11)), None, "nothing was read yet");
         assert_eq!(schedule.due(90, after(11)), Some(120));
         assert_eq!(schedule.due(900, after(60)), None, "the one before is not done");
         schedule.published();

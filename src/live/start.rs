@@ -181,8 +181,10 @@ fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) ->
     for user in snapshot.users() {
         pipeline.restored_users.send(user?);
         users += 1;
-        if users % RESTORE_ROWS == 0 {
+        if users == 1 {
             fault::point("restore.rows");
+        }
+        if users % RESTORE_ROWS == 0 {
             worker.step();
         }
     }

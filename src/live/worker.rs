@@ -35,8 +35,8 @@ use timely::worker::Worker;
 /// How long a worker with nothing to do sleeps, unless a message of another worker wakes it.
 const PARK: Duration = Duration::from_millis(1);
 
-/// What a worker takes from its source at a time, in bytes.
-const FETCH_BYTES: usize = 1 << 20;
+/// What a worker takes from its source at a time, in bytes: a few thousand records, so that time moves on between.
+const FETCH_BYTES: usize = 64 << 10;
 
 /// What a worker goes by.
 #[derive(Clone, Debug)]
