@@ -87,7 +87,7 @@ fn decisions_that_a_run_dies_over_are_repeated_or_never_were() {
             let id = run.id().to_string();
             // Time passes where all partitions are silent, so a decision comes soon, unless there was nothing left to decide.
             let watch = std::thread::spawn(move || {
-                std::thread::sleep(std::time::Duration::from_secs(10));
+                std::thread::sleep(std::time::Duration::from_secs(30));
                 let _ = std::process::Command::new("kill").args(["-TERM", &id]).status();
             });
             let died = has_died(&run.wait_with_output().unwrap(), place);
