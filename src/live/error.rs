@@ -51,7 +51,7 @@ pub enum RunError {
     /// A run has taken the log's end for the end of all.
     #[error(
         "{sink} holds the results of the whole log, which a run with --until-end took for ended: a log that goes on needs \
-         new results (--purge, or --new-generation)"
+         new results (--purge)"
     )]
     HasEnded {
         /// The store.
