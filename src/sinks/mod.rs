@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   pipeline ── Batch, Batch, …, End ──▶ SinkSet ──▶ canonical files (`--out`)
-//!                (bounded by bytes)          └─────▶ embedded store  (`--store`)
+//!                (bounded by bytes)          ├─────▶ embedded store  (`--store`)
+//!                                            └─────▶ MySQL, Redis
 //! ```
 //!
 //! A sink gets all rows of the ticks below [`Batch::frontier`], batch after batch, and at last the [`End`]. The rows of the
@@ -31,6 +32,8 @@ pub mod identity;
 pub mod ids;
 mod json;
 pub mod mysql;
+mod newest;
+pub mod redis;
 mod runtime;
 pub mod set;
 pub mod stop;
@@ -42,6 +45,7 @@ use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use embedded::StoreError;
 use mysql::MySqlError;
+use redis::RedisError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
 use std::time::Duration;
@@ -226,6 +230,9 @@ pub enum SinkError {
     /// MySQL.
     #[error(transparent)]
     MySql(#[from] MySqlError),
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// A thread of the operating system could not be started.
     #[error("cannot start the thread that writes results: {0}")]
     Thread(#[source] std::io::Error),
@@ -286,6 +293,7 @@ impl SinkError {
             SinkError::Canonical(error) => error.is_retryable(),
             SinkError::Store(error) => error.is_retryable(),
             SinkError::MySql(error) => error.is_retryable(),
+            SinkError::Redis(error) => error.is_retryable(),
             SinkError::Thread(_) | SinkError::NotDrained { .. } => true,
             SinkError::Stopped | SinkError::Behind { .. } => false,
         }

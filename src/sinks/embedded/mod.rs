@@ -23,7 +23,6 @@
 //! - *Live runs* commit every batch and wait for the disk, and have indexes from the start, since they have no end.
 
 mod error;
-mod newest;
 mod open;
 mod rows;
 mod schema;
