@@ -5,6 +5,7 @@
 mod documentation;
 mod kill;
 mod mysql;
+mod redis;
 mod replay;
 mod services;
 mod store;
