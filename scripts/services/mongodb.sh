@@ -42,7 +42,8 @@ start() {
 # DIR/ca.pem.
 launch_secantusdb() {
     local options=()
-    [ ! -e "$dir/options" ] || read -ra options <"$dir/options"
+    # A line without an end is one too.
+    [ ! -e "$dir/options" ] || read -ra options <"$dir/options" || true
     if [ "${options[*]}" = tls ]; then
         certificates "$dir"
         options=(--tls-cert-file "$dir/cert.pem" --tls-key-file "$dir/key.pem")

@@ -18,6 +18,7 @@ use super::names::{NEW, chunk_name, generation_name, manifest_name};
 use super::open::{delete_generations, generations};
 use super::plan::{self, garbage, keep_newest};
 use super::rows::{pane_key, put_user};
+use crate::fault;
 use crate::journal::scan::Place;
 use crate::sinks::SnapshotRows;
 use dataflows::event::Time;
@@ -187,6 +188,7 @@ impl SnapshotWriter {
             let chunk = write_chunk(&self.directory, &head, rows);
             chunks.push(chunk.inspect_err(|_| self.discard(&chunk_name(head.number)))?);
         }
+        fault::point("snapshot.chunks");
         // A manifest must not outlast the names of its chunks.
         self.directory.sync()?;
         let number = self.next_number();
@@ -205,6 +207,7 @@ impl SnapshotWriter {
             let mut file = self.directory.create(&partial)?;
             file.append(&manifest.to_bytes())?;
             file.sync()?;
+            fault::point("snapshot.manifest");
             self.directory.rename(&partial, &name)
         };
         written().inspect_err(|_| {

@@ -115,10 +115,7 @@ fn check(config: &Config, follows_files: bool) -> Result<(), ConfigErrors> {
         || stores.redis_url.is_some();
     let refuse = |message: &str| Err(ConfigErrors::from(ConfigError::Inconsistent(message.into())));
     if !somewhere {
-        return refuse("there is no place for results: give --store PATH, or set mongodb.uri or mysql.url");
-    }
-    if stores.redis_url.is_some() {
-        return refuse("redis.url: this version has no sink for Redis yet; set redis.url to \"none\"");
+        return refuse("there is no place for results: give --store PATH, or set mongodb.uri, mysql.url or redis.url");
     }
     if config.output.ids == Ids::Model && config.model.dir.is_none() {
         return refuse(

@@ -181,7 +181,7 @@ impl Reader<'_> {
             mongodb_uri: self.address("mongodb.uri", MONGODB, &["mongodb://", "mongodb+srv://"]),
             mongodb_database: self.get("mongodb.database", "the name of a database", filled),
             mysql_url: self.address("mysql.url", MYSQL, &["mysql://"]),
-            redis_url: self.address("redis.url", REDIS, &["redis://", "rediss://", "unix://", "redis+unix://"]),
+            redis_url: self.address("redis.url", REDIS, &["redis://", "rediss://"]),
             redis_legacy_keys: self.get("redis.legacy_keys", TRUTH, Given::boolean),
         }
     }

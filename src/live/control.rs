@@ -21,6 +21,8 @@ use timely::worker::Worker;
 pub(super) enum Message {
     /// Where the run starts. From worker 0, before anything else.
     Start(Box<Start>),
+    /// The restored window holds events up to this window end and no longer. From worker 0.
+    Window(Time),
     /// How far a partition is. From its owner.
     Told(u32, Told),
     /// A decision that is to be made durable, and has no effect before. From the partition's owner to worker 0.

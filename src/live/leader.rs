@@ -100,12 +100,14 @@ pub(super) struct Schedule {
     slide: Steps,
     asked: bool,
     last: Instant,
+    /// The frontier of the newest snapshot.
+    newest: Time,
 }
 
 impl Schedule {
-    /// The first snapshot is due `interval` after `now`.
-    pub(super) fn new(interval: Duration, slide: Steps, now: Instant) -> Schedule {
-        Schedule { interval, slide, asked: false, last: now }
+    /// The first snapshot is due `interval` after `now`, and lies behind `newest`, where the run goes on from.
+    pub(super) fn new(interval: Duration, slide: Steps, now: Instant, newest: Time) -> Schedule {
+        Schedule { interval, slide, asked: false, last: now, newest }
     }
 
     /// The frontier of the next snapshot, if one is to be asked for now: the first end of a slide at or behind `frontier`,
@@ -115,9 +117,13 @@ impl Schedule {
         if self.asked || frontier <= self.slide.length() || now.duration_since(self.last) < self.interval {
             return None;
         }
-        self.asked = true;
-        self.last = now;
-        Some(self.slide.end_of(frontier - 1))
+        let next = self.slide.end_of(frontier - 1);
+        // Where a run goes on, its partitions can be told times before the snapshot: that of the record before.
+        if next <= self.newest {
+            return None;
+        }
+        (self.asked, self.last, self.newest) = (true, now, next);
+        Some(next)
     }
 
     fn published(&mut self) {
@@ -134,12 +140,15 @@ mod tests {
     fn one_snapshot_after_another_at_ends_of_slides() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut schedule = Schedule::new(Duration::from_secs(10), Steps::new(40).unwrap(), start);
+        let mut schedule = Schedule::new(Duration::from_secs(10), Steps::new(40).unwrap(), start, 80);
         assert_eq!(schedule.due(90, after(9)), None);
         assert_eq!(schedule.due(20, after(11)), None, "nothing was read yet");
+        assert_eq!(schedule.due(60, after(11)), None, "there is one at 80");
+        assert_eq!(schedule.due(80, after(11)), None, "there is one at 80");
         assert_eq!(schedule.due(90, after(11)), Some(120));
         assert_eq!(schedule.due(900, after(60)), None, "the one before is not done");
         schedule.published();
-        assert_eq!(schedule.due(120, after(61)), Some(120), "the tick that ends there is open still");
+        assert_eq!(schedule.due(120, after(61)), None, "that one is there");
+        assert_eq!(schedule.due(121, after(61)), Some(160));
     }
 }

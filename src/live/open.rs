@@ -16,6 +16,7 @@ use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
 use crate::sinks::identity::{Pipeline, RunIdentity};
 use crate::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
 use crate::sinks::mysql::{MySqlOptions, MySqlSink, TimeLimits};
+use crate::sinks::redis::{RedisOptions, RedisSink};
 use crate::sinks::set::{Pace, SinkSet, check_resume};
 use crate::sinks::stop::Stop;
 use crate::sinks::{Batch, Sink, SinkError};
@@ -161,6 +162,15 @@ fn sinks(config: &Config, run: &RunIdentity, stop: &Stop) -> Result<Vec<Box<dyn 
     if let Some(url) = &stores.mysql_url {
         let options = MySqlOptions { url: url.clone(), limits: TimeLimits::default() };
         sinks.push(Box::new(MySqlSink::open(&options, run, stop)?));
+    }
+    if let Some(url) = &stores.redis_url {
+        let options = RedisOptions {
+            url: url.clone(),
+            prefix: config.output.redis_prefix.clone(),
+            legacy_keys: stores.redis_legacy_keys,
+            limits: TimeLimits::default(),
+        };
+        sinks.push(Box::new(RedisSink::open(&options, run, stop)?));
     }
     Ok(sinks)
 }

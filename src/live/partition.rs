@@ -31,6 +31,7 @@ pub(super) struct PartitionReader {
     advances: Advances,
     next: u64,
     logical_max: Option<Time>,
+    waiting: Option<Time>,
     /// The first events of the slides that have begun since the last snapshot, later slides only.
     begun: VecDeque<Begun>,
     rules: Rules,
@@ -58,6 +59,7 @@ impl PartitionReader {
             advances,
             next: position.offset,
             logical_max: None,
+            waiting: None,
             begun: VecDeque::new(),
             rules,
             hasher: RowHasher::default(),
@@ -77,6 +79,12 @@ impl PartitionReader {
     /// The largest logical time so far.
     pub(super) fn logical_max(&self) -> Option<Time> {
         self.logical_max
+    }
+
+    /// The largest time that the frontier has to pass before all that was read so far is out: also late events and rejected
+    /// records wait for it.
+    pub(super) fn waiting(&self) -> Option<Time> {
+        self.waiting
     }
 
     /// Applies a decision that is durable: from here on, the watermark is at least `watermark`.
@@ -105,6 +113,9 @@ impl PartitionReader {
         self.advances.apply(offset, &mut self.clock);
         self.begin(offset, self.clock.watermark());
         self.next = offset + 1;
+        if !matches!(read, Ok(None)) {
+            self.waiting = self.waiting.max(Some(self.clock.watermark()));
+        }
         report.counts.lines += 1;
         report.bytes += record.len() as u64;
         match read {
@@ -138,6 +149,7 @@ impl PartitionReader {
     fn accept(&mut self, offset: u64, row: &Row, events: &mut Vec<Event>, report: &mut Report) {
         self.begin(offset, row.time);
         let stamp = self.clock.accept(row.time);
+        self.waiting = self.waiting.max(Some(stamp.logical));
         let event = Event {
             user: row.user,
             item: row.item,

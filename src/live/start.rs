@@ -163,21 +163,22 @@ pub(super) fn lead(
         journal.append(&decisions)?;
         start.decisions.extend(decisions);
     }
-    let partitions = start.partitions().len();
+    let (partitions, resumed_at) = (start.partitions().len(), start.resumed_at);
     control.tell(Message::Start(Box::new(start)));
     fault::point("start.told");
     if let Some(snapshot) = snapshot {
-        restore(worker, pipeline, &snapshot)?;
+        control.tell(Message::Window(restore(worker, pipeline, &snapshot)?));
     }
     let interval = Duration::from_millis(shared.plan.config.state.snapshot_interval.ms());
-    let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now());
+    let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now(), resumed_at);
     let counts = (partitions, shared.settings.tick);
     Ok(Leader::new(Journaling::start(journal)?, (snapshots, durable), schedule, counts, shared.metrics.clone()))
 }
 
-fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) -> Result<(), RunError> {
+/// Returns the first window end at which none of what was restored counts.
+fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) -> Result<Time, RunError> {
     let started = Instant::now();
-    let (mut users, mut panes) = (0, 0);
+    let (mut users, mut panes, mut emptied) = (0, 0, 0);
     for user in snapshot.users() {
         pipeline.restored_users.send(user?);
         users += 1;
@@ -191,12 +192,14 @@ fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) ->
     // The window's rows come at the time of the snapshot, so that the list of its frontier stands again.
     pipeline.restored_panes.advance_to(snapshot.frontier());
     for pane in snapshot.panes() {
-        pipeline.restored_panes.send(pane?);
+        let pane = pane?;
+        emptied = emptied.max(pane.leaves);
+        pipeline.restored_panes.send(pane);
         panes += 1;
         if panes % RESTORE_ROWS == 0 {
             worker.step();
         }
     }
     tracing::info!("restored {users} users and {panes} counts in {:.1} s", started.elapsed().as_secs_f64());
-    Ok(())
+    Ok(emptied)
 }

@@ -28,18 +28,27 @@ pub(super) struct Told {
     pub(super) standing: Standing,
     /// The largest logical time of its events.
     pub(super) logical_max: Option<Time>,
+    /// The largest time that the frontier has to pass before all of its records are out, late and rejected ones too.
+    pub(super) waiting: Option<Time>,
 }
 
 /// All partitions, as far as one worker has heard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watermarks {
     partitions: BTreeMap<u32, Told>,
+    /// The first window end at which none of the events counts that a snapshot has restored.
+    emptied: Time,
 }
 
 impl Watermarks {
     /// Takes in what an owner tells.
     pub(super) fn hear(&mut self, partition: u32, told: Told) {
         self.partitions.insert(partition, told);
+    }
+
+    /// A snapshot has restored events that count at window ends before `emptied`.
+    pub(super) fn restored(&mut self, emptied: Time) {
+        self.emptied = emptied;
     }
 
     /// How many partitions there are.
@@ -61,20 +70,21 @@ impl Watermarks {
     /// Where an idle partition is to be moved on to, if anywhere: to the least watermark of those that are active, or, if
     /// none is, to `clock`, the time of day less the lateness.
     ///
-    /// It is moved on only where somebody waits for that: a tick with events, or, in steps of the slide, a window that
-    /// still holds some. A log that has fallen silent for longer makes no entries in the journal.
+    /// It is moved on only where somebody waits for that: a tick with events or other records, or, in steps of the slide, a
+    /// window that still holds some. A log that has fallen silent for longer makes no entries in the journal.
     pub(super) fn target(&self, partition: u32, clock: Time, tick: Steps, window: Window) -> Option<Time> {
         let own = self.get(partition).filter(|told| told.standing == Standing::Idle)?;
         let active = self.partitions.values().filter(|told| told.standing == Standing::Active);
         let target = active.map(|told| told.watermark).min().unwrap_or(clock);
-        let newest = self.partitions.values().filter_map(|told| told.logical_max).max()?;
+        let waiting = self.partitions.values().filter_map(|told| told.waiting).max();
         let slide = window.slide();
-        let (waits, step) = if tick.end_of(newest) >= tick.frontier(own.watermark) {
+        let (waits, step) = if waiting.is_some_and(|waiting| tick.end_of(waiting) >= tick.frontier(own.watermark)) {
             (true, tick)
         } else {
-            // The first window end at which none of them counts, which clears the newest list.
-            let emptied = slide.end_of(newest).saturating_add(window.length());
-            (own.watermark < emptied, slide)
+            // The first window end at which no event counts, which clears the newest list.
+            let newest = self.partitions.values().filter_map(|told| told.logical_max).max();
+            let emptied = newest.map_or(0, |newest| slide.end_of(newest).saturating_add(window.length()));
+            (own.watermark < emptied.max(self.emptied), slide)
         };
         (waits && step.frontier(target) > step.frontier(own.watermark)).then_some(target)
     }
@@ -96,7 +106,7 @@ mod tests {
     fn watermarks(partitions: &[(Time, Standing, Option<Time>)]) -> Watermarks {
         let mut watermarks = Watermarks::default();
         for (partition, &(watermark, standing, logical_max)) in (0..).zip(partitions) {
-            watermarks.hear(partition, Told { watermark, standing, logical_max });
+            watermarks.hear(partition, Told { watermark, standing, logical_max, waiting: logical_max });
         }
         watermarks
     }
@@ -128,6 +138,24 @@ mod tests {
         assert_eq!(all.target(1, 37, steps(10), window()), None, "the next tick has not come");
         let silent = watermarks(&[(10, Standing::Idle, None)]);
         assert_eq!(silent.target(0, 37, steps(10), window()), None, "nothing waits");
+    }
+
+    #[test]
+    fn records_that_no_tick_has_wait_for_the_frontier_too() {
+        let mut all = watermarks(&[(30, Standing::Idle, None)]);
+        all.hear(0, Told { watermark: 30, standing: Standing::Idle, logical_max: None, waiting: Some(30) });
+        assert_eq!(all.target(0, 41, steps(10), window()), Some(41));
+        all.hear(0, Told { watermark: 41, standing: Standing::Idle, logical_max: None, waiting: Some(30) });
+        assert_eq!(all.target(0, 100, steps(10), window()), None, "they are out, and no window has them");
+    }
+
+    #[test]
+    fn a_window_that_was_restored_is_emptied_too() {
+        let mut all = watermarks(&[(30, Standing::Idle, None)]);
+        all.restored(120);
+        assert_eq!(all.target(0, 41, steps(10), window()), Some(41));
+        all.restored(30);
+        assert_eq!(all.target(0, 41, steps(10), window()), None);
     }
 
     #[test]

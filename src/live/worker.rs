@@ -180,6 +180,7 @@ impl LiveWorker<'_> {
                 Message::Published(frontier) => self.forget(frontier),
                 Message::Stopping => self.state.stopping = true,
                 Message::Detached => self.state.detached = true,
+                Message::Window(emptied) => self.state.watermarks.restored(emptied),
                 Message::Start(_) => {}
             }
         }
@@ -275,11 +276,11 @@ impl LiveWorker<'_> {
                 Standing::Active
             };
             let (watermark, logical_max) = (owned.reader.watermark(), owned.reader.logical_max());
-            let told = Told { watermark, standing, logical_max };
+            let told = Told { watermark, standing, logical_max, waiting: owned.reader.waiting() };
             // Others need to know of whole ticks only.
-            let coarse = |told: &Told| {
-                (tick.frontier(told.watermark), told.standing, told.logical_max.map(|logical| tick.end_of(logical)))
-            };
+            let end = |time: Option<Time>| time.map(|time| tick.end_of(time));
+            let coarse =
+                |told: &Told| (tick.frontier(told.watermark), told.standing, end(told.logical_max), end(told.waiting));
             self.state.watermarks.hear(partition, told);
             if owned.told.as_ref().map(coarse) != Some(coarse(&told)) {
                 owned.told = Some(told);

@@ -12,6 +12,7 @@ use url::{Host, Url};
 /// An address, taken apart. Nothing in it is empty.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
+    pub(super) scheme: String,
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: Option<String>,
@@ -106,6 +107,7 @@ impl Address {
             return Err(AddressError::Option { known: form.options });
         }
         Ok(Address {
+            scheme: url.scheme().to_owned(),
             host,
             port: url.port().unwrap_or(form.port),
             user: given(decode(url.username())?),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   pipeline ── Batch, Batch, …, End ──▶ SinkSet ──▶ canonical files (`--out`)
-//!                (bounded by bytes)          └─────▶ embedded store  (`--store`)
+//!                (bounded by bytes)          ├─────▶ embedded store  (`--store`)
+//!                                            └─────▶ MySQL, Redis
 //! ```
 //!
 //! A sink gets all rows of the ticks below [`Batch::frontier`], batch after batch, and at last the [`End`]. The rows of the
@@ -32,6 +33,8 @@ pub mod ids;
 mod json;
 pub mod mongodb;
 pub mod mysql;
+mod newest;
+pub mod redis;
 mod runtime;
 pub mod set;
 pub mod stop;
@@ -46,6 +49,7 @@ use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
 use mongodb::MongoError;
 use mysql::MySqlError;
+use redis::RedisError;
 use serde::{Deserialize, Serialize};
 use std::mem::size_of;
 use std::time::Duration;
@@ -278,6 +282,9 @@ pub enum SinkError {
     /// MySQL.
     #[error(transparent)]
     MySql(#[from] MySqlError),
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// A thread of the operating system could not be started.
     #[error("cannot start the thread that writes results: {0}")]
     Thread(#[source] std::io::Error),
@@ -339,6 +346,7 @@ impl SinkError {
             SinkError::Store(error) => error.is_retryable(),
             SinkError::Mongo(error) => error.is_retryable(),
             SinkError::MySql(error) => error.is_retryable(),
+            SinkError::Redis(error) => error.is_retryable(),
             SinkError::Thread(_) | SinkError::NotDrained { .. } => true,
             SinkError::Stopped | SinkError::Behind { .. } => false,
         }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 pub(crate) type Content = BTreeMap<String, Vec<String>>;
 
 /// Settings that make small logs interesting: many ticks and slides, late events, short sequences.
-const SETTINGS: [&str; 6] = [
+pub(crate) const SETTINGS: [&str; 6] = [
     "time.tick=5s",
     "popular.slide=20s",
     "popular.window=10m",
@@ -143,7 +143,7 @@ pub(crate) fn stop(run: Child) -> Output {
 }
 
 /// All rows that do not depend on the way there.
-fn content(store: &Path) -> Content {
+pub(crate) fn content(store: &Path) -> Content {
     let connection = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let tables =
         ["record", "recommendation", "recommendation_latest", "popular", "popular_latest", "recent", "rejected"];

@@ -6,6 +6,7 @@ mod documentation;
 mod kill;
 mod mongodb;
 mod mysql;
+mod redis;
 mod replay;
 mod services;
 mod store;

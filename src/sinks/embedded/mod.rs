@@ -24,7 +24,6 @@
 //! - *Live runs* commit every batch and wait for the disk, and have indexes from the start, since they have no end.
 
 mod error;
-mod newest;
 mod open;
 mod rows;
 mod schema;
@@ -34,6 +33,7 @@ pub use error::StoreError;
 
 use super::identity::RunIdentity;
 use super::{Batch, End, Sink, SinkError, is_newest};
+use crate::fault;
 use dataflows::event::Time;
 use dataflows::rows::PopularList;
 use rows::RowWriter;
@@ -162,6 +162,7 @@ impl EmbeddedStore {
             self.rows.write_popular_latest(&self.connection, newest).map_err(self.error())?;
             open::set_frontier(&self.connection, self.generation, self.frontier).map_err(self.error())?;
         }
+        fault::point("embedded.commit");
         self.connection.execute_batch("COMMIT").map_err(self.error())?;
         self.durable = self.durable.max(self.frontier);
         Ok(())

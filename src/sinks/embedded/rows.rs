@@ -1,10 +1,10 @@
 //! From batches to rows of tables.
 
 use super::StoreOptions;
-use super::newest::Newest;
 use super::schema::{Generation, Statements};
 use crate::sinks::ids::OutputIds;
 use crate::sinks::json::push_list;
+use crate::sinks::newest::Newest;
 use crate::sinks::{Batch, Rejected, by_position};
 use dataflows::event::{Event, ItemId, Time};
 use dataflows::lists::Lists;

@@ -23,6 +23,7 @@ use super::error::MongoError;
 use super::meta::{self, Status, Writer};
 use super::rows::{Key, Shape, key};
 use super::schema::{RECOMMENDATIONS, RECORDS};
+use crate::fault;
 use crate::sinks::Batch;
 use dataflows::event::{Event, Time};
 use dataflows::lists::Lists;
@@ -160,6 +161,7 @@ impl Pieces {
         store.answer(begin.into_future()).await?;
         let mut outcome = self.steps(store, Some(session), piece).await;
         if let Ok(Outcome::Done) = outcome {
+            fault::point("mongodb.commit");
             let commit = store.answer(session.commit_transaction().into_future()).await;
             outcome = commit.map(|()| Outcome::Done);
         }
@@ -184,6 +186,7 @@ impl Pieces {
             return Ok(Outcome::Clash);
         }
         let records: Vec<RawDocumentBuf> = events.iter().map(|event| self.shape.record(event)).collect();
+        fault::point("mongodb.consumed");
         let mut there = store.insert(again(&mut session), RECORDS, &records).await?;
         if there == 0 || !in_transaction {
             there += store.insert(again(&mut session), RECOMMENDATIONS, &recommendations).await?;

@@ -27,6 +27,7 @@ pub use error::MySqlError;
 use super::identity::RunIdentity;
 use super::stop::Stop;
 use super::{Batch, End, Sink, SinkError, is_newest};
+use crate::fault;
 use crate::secret::Secret;
 use connection::Server;
 use dataflows::event::Time;
@@ -168,7 +169,9 @@ impl MySqlSink {
         if finishes {
             self.server.execute(META.name, format!("UPDATE {meta} SET `status` = 'finished' WHERE `id` = 1"))?;
         }
+        fault::point("mysql.commit");
         self.server.execute(META.name, "COMMIT")?;
+        fault::point("mysql.committed");
         Ok(stored)
     }
 

@@ -29,6 +29,11 @@ impl<S: Copy> Newest<S> {
         &self.text[start..]
     }
 
+    /// How much memory the rows take, roughly, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.len() * size_of::<Row<S>>() + self.text.len()
+    }
+
     /// Hands the newest row of each user to `emit`, by user, and forgets all rows.
     pub(super) fn drain<E>(&mut self, mut emit: impl FnMut(u64, Time, S, &[u8]) -> Result<(), E>) -> Result<(), E> {
         self.rows.sort_unstable_by_key(|row| (row.user, row.time));
