@@ -4,6 +4,7 @@ use super::configuration::ConfigArgs;
 use super::failure::{Told, message, report};
 use super::stdout;
 use crate::config::{self, Config, ConfigError};
+use crate::live;
 use crate::model::algorithm::Algorithm;
 use crate::model::directory::ModelDirectory;
 use crate::replay::source_options;
@@ -14,7 +15,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Check configuration, model, input files and store, and say what is wrong
+/// Check configuration, model, input files, topic and stores, and say what is wrong
 #[derive(Debug, Args)]
 #[command(after_help = "Example: eddyline check -c shop.toml --model-dir model events.csv --store results.db")]
 pub(super) struct CheckArgs {
@@ -48,6 +49,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
                 findings.add("model", model(&loaded.config, dir))?;
             }
             inputs_and_store(args, Some(&loaded.config), &mut findings)?;
+            if loaded.is_live() {
+                for (what, found) in live::check(&loaded.config) {
+                    findings.add(&what, found.map_err(anyhow::Error::from))?;
+                }
+            }
         }
     }
     findings.worst.map_or(Ok(()), |told| Err(told.into()))

@@ -126,6 +126,14 @@ impl Default for Config {
 }
 
 impl Loaded {
+    /// Whether something is set that only a live run over servers uses.
+    pub fn is_live(&self) -> bool {
+        let sections = ["kafka", "mongodb", "mysql", "redis"];
+        let set = self.settings.iter().filter(|setting| setting.origin != Origin::Default);
+        let mut of = set.filter_map(|setting| setting.key.split_once('.'));
+        of.any(|(section, _)| sections.contains(&section))
+    }
+
     /// The configuration as a TOML file with every key; a comment says where a value was set that is not the default.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();

@@ -35,12 +35,13 @@ pub use metrics::Metrics;
 pub use plan::LivePlan;
 
 use crate::cluster::{self, Agreement};
+use crate::config::Config;
 use crate::model::rank::{Model, PolicyScorer};
 use crate::pipeline::{self, Sending, Settings};
 use crate::plan as shared_plan;
 use crate::serve::Server;
 use crate::sinks::End;
-use crate::sinks::identity::RunIdentity;
+use crate::sinks::identity::{OtherPipeline, RunIdentity};
 use crate::sinks::ids::OutputIds;
 use crate::sources::live::LiveLog;
 use dataflows::event::Time;
@@ -96,6 +97,37 @@ pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
         sinks.finish(End { frontier: Time::MAX, popular: last })?;
     }
     Ok(true)
+}
+
+/// What a run over Kafka would find: the topic, and the servers among the stores. Nothing is changed anywhere.
+///
+/// Returns what was looked at, and what was found, in plain words.
+pub fn check(config: &Config) -> Vec<(String, Result<String, RunError>)> {
+    let plan = LivePlan {
+        config: config.clone(),
+        files: Vec::new(),
+        workers: 1,
+        processes: None,
+        other_pipeline: OtherPipeline::Refuse,
+        until_end: false,
+        accept_loss: false,
+        from_start: false,
+        log_name: None,
+        stop: Arc::default(),
+    };
+    // Without the log, the model or right settings it is not known whose results stores should hold.
+    let mut pipeline = None;
+    let opened = open::log(&plan).and_then(|log| {
+        let model = shared_plan::load_model(config)?;
+        let settings = open::settings(config, model.as_ref())?;
+        pipeline = Some(identity(&plan, &log, &settings, model.as_deref()).pipeline);
+        Ok(format!("can be read, {} partitions", log.description().partitions.len()))
+    });
+    let mut found = vec![(format!("kafka topic {}", config.kafka.topic), opened)];
+    for (store, holding) in open::inspect(config, pipeline.as_ref()) {
+        found.push((store.to_owned(), holding.map(|holding| holding.to_string()).map_err(RunError::from)));
+    }
+    found
 }
 
 /// Whose results the run makes. Its epoch and the ids that stores show come later, in process 0.

@@ -13,7 +13,7 @@ use crate::pipeline::{Settings, Sinks};
 use crate::plan::{self, Dataflows};
 use crate::sinks::durable::Durable;
 use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
-use crate::sinks::identity::{Pipeline, RunIdentity};
+use crate::sinks::identity::{Holding, Pipeline, RunIdentity};
 use crate::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
 use crate::sinks::mysql::{MySqlOptions, MySqlSink, TimeLimits};
 use crate::sinks::redis::{RedisOptions, RedisSink};
@@ -137,8 +137,7 @@ pub(super) fn durables(
 /// All stores that the configuration names.
 fn sinks(config: &Config, run: &RunIdentity, stop: &Stop) -> Result<Vec<Box<dyn Sink>>, SinkError> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    let stores = &config.stores;
-    if let Some(path) = &stores.embedded {
+    if let Some(path) = &config.stores.embedded {
         let options = StoreOptions {
             path: path.clone(),
             run: run.clone(),
@@ -148,31 +147,56 @@ fn sinks(config: &Config, run: &RunIdentity, stop: &Stop) -> Result<Vec<Box<dyn 
         };
         sinks.push(Box::new(EmbeddedStore::open(options)?));
     }
-    if let Some(uri) = &stores.mongodb_uri {
-        let options = MongoOptions {
-            uri: uri.clone(),
-            database: stores.mongodb_database.clone(),
-            consumed_max: config.output.consumed_max,
-            times: times(config),
-            int32: config.output.int32,
-            transactions: Transactions::Auto,
-        };
+    if let Some(options) = mongodb(config) {
         sinks.push(Box::new(MongoSink::open(&options, run, stop)?));
     }
-    if let Some(url) = &stores.mysql_url {
-        let options = MySqlOptions { url: url.clone(), limits: TimeLimits::default() };
+    if let Some(options) = mysql(config) {
         sinks.push(Box::new(MySqlSink::open(&options, run, stop)?));
     }
-    if let Some(url) = &stores.redis_url {
-        let options = RedisOptions {
-            url: url.clone(),
-            prefix: config.output.redis_prefix.clone(),
-            legacy_keys: stores.redis_legacy_keys,
-            limits: TimeLimits::default(),
-        };
+    if let Some(options) = redis(config) {
         sinks.push(Box::new(RedisSink::open(&options, run, stop)?));
     }
     Ok(sinks)
+}
+
+/// What the servers among the stores hold, changing nothing: their names, and what a run would find.
+pub(super) fn inspect(config: &Config, pipeline: Option<&Pipeline>) -> Vec<(&'static str, Result<Holding, SinkError>)> {
+    let stop = Stop::default();
+    let mut found = Vec::new();
+    if let Some(options) = mongodb(config) {
+        found.push(("mongodb", MongoSink::inspect(&options, pipeline, &stop).map_err(SinkError::from)));
+    }
+    if let Some(options) = mysql(config) {
+        found.push(("mysql", MySqlSink::inspect(&options, pipeline, &stop).map_err(SinkError::from)));
+    }
+    if let Some(options) = redis(config) {
+        found.push(("redis", RedisSink::inspect(&options, pipeline, &stop).map_err(SinkError::from)));
+    }
+    found
+}
+
+fn mongodb(config: &Config) -> Option<MongoOptions> {
+    Some(MongoOptions {
+        uri: config.stores.mongodb_uri.clone()?,
+        database: config.stores.mongodb_database.clone(),
+        consumed_max: config.output.consumed_max,
+        times: times(config),
+        int32: config.output.int32,
+        transactions: Transactions::Auto,
+    })
+}
+
+fn mysql(config: &Config) -> Option<MySqlOptions> {
+    Some(MySqlOptions { url: config.stores.mysql_url.clone()?, limits: TimeLimits::default() })
+}
+
+fn redis(config: &Config) -> Option<RedisOptions> {
+    Some(RedisOptions {
+        url: config.stores.redis_url.clone()?,
+        prefix: config.output.redis_prefix.clone(),
+        legacy_keys: config.stores.redis_legacy_keys,
+        limits: TimeLimits::default(),
+    })
 }
 
 /// How MongoDB shows times.

@@ -75,6 +75,28 @@ impl Pipeline {
     }
 }
 
+/// What a store holds, as `check` finds it, before any run opens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// Nothing of this program's.
+    Nothing,
+    /// Results of a pipeline up to a frontier, ms; of the whole log if that is [`Time::MAX`].
+    Results(Time),
+}
+
+impl std::fmt::Display for Holding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let time = |ms: Time| {
+            i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
+        };
+        match self {
+            Holding::Nothing => f.write_str("can be used, and holds nothing yet"),
+            Holding::Results(Time::MAX) => f.write_str("can be used, and holds the results of the whole log"),
+            Holding::Results(frontier) => write!(f, "can be used, and holds results up to {}", time(*frontier)),
+        }
+    }
+}
+
 /// What is to be done with what a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {

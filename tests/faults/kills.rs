@@ -30,13 +30,15 @@ const PLACES: [(&str, &str); 18] = [
 const RESTORING: (&str, &str) = ("restore.rows", "recovery: a snapshot's rows are being restored");
 
 /// What the slice of `cargo test` tries.
-const SLICE: [&str; 6] =
-    ["worker.advanced", "embedded.commit", "mongodb.consumed", "mysql.committed", "redis.chunks", "snapshot.manifest"];
+const SLICE: [&str; 5] = ["worker.advanced", "embedded.commit", "mongodb.consumed", "mysql.committed", "redis.chunks"];
+
+/// How often a run may end before it comes to a place.
+const MISSES_MAX: usize = 5;
 
 /// Kills runs at `place` until `wanted` were killed between the first and the last write; every time that a run gets to the end
 /// of the log in spite of it, and in the end, all stores are checked.
 fn kill_at(world: &World, place: &str, wanted: usize, random: &mut Random) -> Option<usize> {
-    let mut killed = 0;
+    let (mut killed, mut misses) = (0, 0);
     while killed < wanted {
         let target = world.target(world.all_stores()?);
         // Something must be there before the first kill that counts, and a snapshot for those that need one.
@@ -61,7 +63,8 @@ fn kill_at(world: &World, place: &str, wanted: usize, random: &mut Random) -> Op
             assert!(target.is_between_first_and_last_write(), "killed at {place}");
             killed += 1;
         }
-        assert!(killed > before, "no run came to {place}");
+        misses = if killed > before { 0 } else { misses + 1 };
+        assert!(misses < MISSES_MAX, "no run came to {place}");
         complete(&target, place);
     }
     Some(killed)

@@ -15,6 +15,7 @@ mod outages;
 #[path = "../live/pipeline.rs"]
 #[allow(dead_code)]
 mod pipeline;
+mod refusals;
 #[path = "../sinks_contract/services.rs"]
 #[allow(dead_code)]
 mod services;

@@ -30,7 +30,7 @@ mod write;
 pub use error::{MongoError, Place};
 pub use rows::Times;
 
-use super::identity::RunIdentity;
+use super::identity::{Holding, Pipeline, RunIdentity};
 use super::stop::Stop;
 use super::{Batch, End, Sink, SinkError};
 use crate::secret::Secret;
@@ -93,16 +93,7 @@ impl MongoSink {
     /// If it can't be reached or the login is refused; if it holds the results of another pipeline, or documents of somebody
     /// else; or if a run with a greater epoch writes to it. [`MongoError::is_retryable`] tells what may pass.
     pub fn open(options: &MongoOptions, run: &RunIdentity, stop: &Stop) -> Result<MongoSink, MongoError> {
-        if options.consumed_max > CONSUMED_MAX {
-            return Err(MongoError::ConsumedMax(options.consumed_max));
-        }
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(1)
-            .thread_name("mongodb")
-            .enable_all()
-            .build()
-            .map_err(MongoError::Thread)?;
+        let runtime = runtime(options)?;
         let opening = async {
             let store = connect::connect(options, stop).await?;
             let session = match options.transactions {
@@ -133,6 +124,20 @@ impl MongoSink {
             was_finished: opened.finished,
             is_whole: opened.finished && frontier == Time::MAX,
         })
+    }
+
+    /// Says whether a run could open the database, and changes nothing. `pipeline`: whose results a run would write, if known.
+    ///
+    /// # Errors
+    /// As [`MongoSink::open`], but for the right to write, which only writing shows.
+    pub fn inspect(options: &MongoOptions, pipeline: Option<&Pipeline>, stop: &Stop) -> Result<Holding, MongoError> {
+        let runtime = runtime(options)?;
+        let outcome = runtime.block_on(async {
+            let store = connect::connect(options, stop).await?;
+            open::inspect(&store, pipeline).await
+        });
+        runtime.shutdown_background();
+        outcome
     }
 
     /// Whether batches are written in transactions.
@@ -168,6 +173,16 @@ impl MongoSink {
         }
         runtime.block_on(self.pieces.advance(store, end.frontier, Some(Status::Finished)))
     }
+}
+
+/// What the driver runs on.
+fn runtime(options: &MongoOptions) -> Result<Runtime, MongoError> {
+    if options.consumed_max > CONSUMED_MAX {
+        return Err(MongoError::ConsumedMax(options.consumed_max));
+    }
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).max_blocking_threads(1).thread_name("mongodb").enable_all();
+    builder.build().map_err(MongoError::Thread)
 }
 
 impl Sink for MongoSink {

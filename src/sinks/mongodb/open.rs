@@ -4,7 +4,7 @@ use super::command::Store;
 use super::error::MongoError;
 use super::meta::{Meta, Status, Writer};
 use super::schema::{self, RESULTS, SCHEMA};
-use crate::sinks::identity::{OtherPipeline, RunIdentity};
+use crate::sinks::identity::{Holding, OtherPipeline, Pipeline, RunIdentity};
 use dataflows::event::Time;
 use mongodb::bson::{Binary, rawdoc};
 use std::hash::{BuildHasher, RandomState};
@@ -61,6 +61,33 @@ pub(super) async fn open(store: &Store, run: &RunIdentity, session: Option<&Bina
     Err(MongoError::Contended(store.place.clone()))
 }
 
+/// Looks at the collections and changes nothing. `pipeline`: the one that is to write them, if that is known.
+pub(super) async fn inspect(store: &Store, pipeline: Option<&Pipeline>) -> Result<Holding, MongoError> {
+    let place = store.place.clone();
+    match Meta::read(store).await? {
+        None => check_empty(store).await.map(|()| Holding::Nothing),
+        Some(found) if found.schema > SCHEMA => {
+            Err(MongoError::NewerSchema { place, found: found.schema, known: SCHEMA })
+        }
+        Some(found) => match pipeline.filter(|pipeline| pipeline.fingerprint != found.pipeline.fingerprint) {
+            Some(pipeline) => {
+                Err(MongoError::OtherPipeline { place, difference: pipeline.difference(&found.pipeline) })
+            }
+            None => Ok(Holding::Results(found.frontier)),
+        },
+    }
+}
+
+/// Without our meta, documents in collections of our names are of others.
+async fn check_empty(store: &Store) -> Result<(), MongoError> {
+    for collection in RESULTS {
+        if !store.find(None, collection, rawdoc! {}, rawdoc! { "_id": 1 }).await?.is_empty() {
+            return Err(MongoError::NotOurs { place: store.place.clone(), collection });
+        }
+    }
+    Ok(())
+}
+
 /// `None` if another writer came between.
 async fn take_over(store: &Store, run: &RunIdentity, session: Option<&Binary>) -> Result<Option<Opened>, MongoError> {
     let found = Meta::read(store).await?;
@@ -96,11 +123,7 @@ async fn take_over(store: &Store, run: &RunIdentity, session: Option<&Binary>) -
             (meta, is_taken)
         }
         _ => {
-            for collection in RESULTS {
-                if !store.find(None, collection, rawdoc! {}, rawdoc! { "_id": 1 }).await?.is_empty() {
-                    return Err(MongoError::NotOurs { place: store.place.clone(), collection });
-                }
-            }
+            check_empty(store).await?;
             let meta = fresh(Status::Unfinished);
             let is_taken = meta.replace(store, None).await?;
             (meta, is_taken)
@@ -142,7 +165,6 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sinks::identity::Pipeline;
 
     fn run(other_pipeline: OtherPipeline) -> RunIdentity {
         RunIdentity {

@@ -24,7 +24,7 @@ mod schema;
 pub use super::runtime::TimeLimits;
 pub use error::MySqlError;
 
-use super::identity::RunIdentity;
+use super::identity::{Holding, Pipeline, RunIdentity};
 use super::stop::Stop;
 use super::{Batch, End, Sink, SinkError, is_newest};
 use crate::fault;
@@ -100,6 +100,14 @@ impl MySqlSink {
             popular: None,
             shown: None,
         })
+    }
+
+    /// Says whether a run could open the database, and changes nothing. `pipeline`: whose results a run would write, if known.
+    ///
+    /// # Errors
+    /// As [`MySqlSink::open`], but for the right to change tables, which only changing them shows.
+    pub fn inspect(options: &MySqlOptions, pipeline: Option<&Pipeline>, stop: &Stop) -> Result<Holding, MySqlError> {
+        open::inspect(&mut Server::new(options, stop)?, pipeline)
     }
 
     /// Whether the whole log's results are there already.

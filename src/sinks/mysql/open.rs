@@ -3,7 +3,7 @@
 use super::connection::Server;
 use super::error::MySqlError;
 use super::schema::{self, Generation, META, SCHEMA_VERSION, Shape, TABLES, Table};
-use crate::sinks::identity::{OtherPipeline, Pipeline, Plan, RunIdentity, plan, writer_token};
+use crate::sinks::identity::{Holding, OtherPipeline, Pipeline, Plan, RunIdentity, plan, writer_token};
 use dataflows::event::Time;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,6 +49,23 @@ pub(super) fn lock(server: &mut Server) -> Result<(), MySqlError> {
 
 pub(super) fn unlock(server: &mut Server) -> Result<(), MySqlError> {
     server.query("tables", "SELECT RELEASE_LOCK(CONCAT('eddyline:', MD5(DATABASE())))").map(drop)
+}
+
+/// Looks at the tables and changes nothing. `pipeline`: the one that is to write them, if that is known.
+pub(super) fn inspect(server: &mut Server, pipeline: Option<&Pipeline>) -> Result<Holding, MySqlError> {
+    server.connect()?;
+    let shapes = schema::read(server)?;
+    check_shapes(server, &shapes)?;
+    let Some(found) = read(server, &shapes, Generation::Current)? else {
+        return check_empty(server, &shapes).map(|()| Holding::Nothing);
+    };
+    match pipeline.filter(|pipeline| pipeline.fingerprint != found.pipeline.fingerprint) {
+        Some(pipeline) => {
+            let difference = pipeline.difference(&found.pipeline);
+            Err(MySqlError::OtherPipeline { database: server.place(), difference })
+        }
+        None => Ok(Holding::Results(found.frontier)),
+    }
 }
 
 fn open_locked(server: &mut Server, run: &RunIdentity) -> Result<Opened, MySqlError> {

@@ -27,7 +27,7 @@ mod schema;
 pub use super::runtime::TimeLimits;
 pub use error::RedisError;
 
-use super::identity::RunIdentity;
+use super::identity::{self, Holding, RunIdentity};
 use super::stop::Stop;
 use super::{Batch, End, Sink, SinkError, is_newest};
 use crate::fault;
@@ -128,6 +128,19 @@ impl RedisSink {
             flush: None,
             number: opened.number,
         })
+    }
+
+    /// Says whether a run could open the database, and changes nothing. `pipeline`: whose results a run would write, if known.
+    ///
+    /// # Errors
+    /// As [`RedisSink::open`], but for the right to write keys, which only writing them shows.
+    pub fn inspect(
+        options: &RedisOptions,
+        pipeline: Option<&identity::Pipeline>,
+        stop: &Stop,
+    ) -> Result<Holding, RedisError> {
+        let keys = Keys::new(&options.prefix);
+        open::inspect(&mut Server::new(options, &keys, stop)?, &keys, pipeline)
     }
 
     /// Whether the whole log's results are there already.

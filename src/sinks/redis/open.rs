@@ -3,7 +3,7 @@
 use super::connection::{Scripts, Server, text, texts};
 use super::error::RedisError;
 use super::schema::{Keys, SCHEMA_VERSION};
-use crate::sinks::identity::{OtherPipeline, Pipeline, Plan, RunIdentity, plan, writer_token};
+use crate::sinks::identity::{Holding, OtherPipeline, Pipeline, Plan, RunIdentity, plan, writer_token};
 use dataflows::event::Time;
 use redis::{Pipeline as Commands, Value, cmd};
 use std::collections::BTreeMap;
@@ -55,6 +55,22 @@ pub(super) fn open(server: &mut Server, keys: &Keys, run: &RunIdentity) -> Resul
         }
     };
     take(server, keys, scripts, found.as_ref(), run)
+}
+
+/// Looks at the keys and changes nothing. `pipeline`: the one that is to write them, if that is known.
+pub(super) fn inspect(server: &mut Server, keys: &Keys, pipeline: Option<&Pipeline>) -> Result<Holding, RedisError> {
+    server.connect()?;
+    warn_of_settings(server)?;
+    let Some(found) = read(server, keys)? else {
+        return check_empty(server, keys).map(|()| Holding::Nothing);
+    };
+    match pipeline.filter(|pipeline| pipeline.fingerprint != found.pipeline.fingerprint) {
+        Some(pipeline) => {
+            let difference = pipeline.difference(&found.pipeline);
+            Err(RedisError::OtherPipeline { place: server.place(), difference })
+        }
+        None => Ok(Holding::Results(found.frontier)),
+    }
 }
 
 /// Marks the keys as written by this run, which whoever wrote them before finds out with his next chunk.
