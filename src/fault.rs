@@ -1,4 +1,4 @@
-//! Places at which a test can have the process die (`tests/faults`): nothing can be said of a crash that was not tried.
+//! Places at which a test can have the process die (`tests/services`): nothing can be said of a crash that was not tried.
 //!
 //! `EDDYLINE_FAULT=label:ordinal` kills the process, as `kill -9` would, when it comes to the place `label` for the
 //! `ordinal`th time, from 1. Without the variable a place costs one load. The process first says where it dies, so that a

@@ -177,7 +177,7 @@ pub(crate) fn events() -> usize {
     if effort() == 1 { 4_000 } else { 20_000 }
 }
 
-fn unused_name() -> String {
+pub(crate) fn unused_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("eddyline_faults_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }

@@ -128,9 +128,7 @@ impl Stores {
     /// Takes away what is on shared servers.
     pub(crate) fn clear(&self) {
         if let Some((uri, database)) = &self.mongodb {
-            RUNTIME.block_on(async {
-                Client::with_uri_str(uri).await.unwrap().database(database).drop().await.unwrap();
-            });
+            drop_mongodb(uri, database);
         }
         if let Some(url) = &self.mysql {
             sql(url, &format!("DROP DATABASE IF EXISTS `{}`", name(url)));
@@ -331,6 +329,29 @@ fn show_recommendation(row: &Document) -> String {
     )
 }
 
+/// The documents that a filter finds, in this order.
+pub(crate) fn documents(
+    uri: &str,
+    database: &str,
+    collection: &str,
+    filter: Document,
+    sort: Document,
+) -> Vec<Document> {
+    RUNTIME.block_on(async {
+        let database = Client::with_uri_str(uri).await.unwrap().database(database);
+        let mut cursor = database.collection::<Document>(collection).find(filter).sort(sort).await.unwrap();
+        let mut found = Vec::new();
+        while cursor.advance().await.unwrap() {
+            found.push(cursor.deserialize_current().unwrap());
+        }
+        found
+    })
+}
+
+pub(crate) fn drop_mongodb(uri: &str, database: &str) {
+    RUNTIME.block_on(async { Client::with_uri_str(uri).await.unwrap().database(database).drop().await.unwrap() });
+}
+
 /// What the server's own client prints: a line a row, fields divided by `|`.
 pub(crate) fn sql(url: &Url, statements: &str) -> Vec<String> {
     let mut command = Command::new("mariadb");
@@ -359,9 +380,10 @@ pub(crate) fn redis(url: &Url, command: &str) {
 }
 
 /// What the server's own client prints for many commands, each as JSON.
-fn redis_json(url: &Url, commands: &[String]) -> Vec<serde_json::Value> {
+pub(crate) fn redis_json(url: &Url, commands: &[String]) -> Vec<serde_json::Value> {
     let mut command = Command::new("redis-cli");
     command.args(["-h", url.host_str().unwrap(), "-p", &url.port().unwrap().to_string(), "-2", "--json"]);
+    command.args(["-n", Some(name(url)).filter(|number| !number.is_empty()).unwrap_or("0")]);
     command.env("REDISCLI_AUTH", url.password().unwrap_or_default());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
