@@ -166,7 +166,7 @@ pub(crate) fn settings(
             window,
             top: popular.top,
             weights: popular.weights.clone(),
-            differences: recent.arrange,
+            differences: popular.arrange,
             snapshots: false,
         },
         popular_enabled: lists,

@@ -59,7 +59,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.popular.weights, [1, 1, 1, 1]);
     assert_eq!(config.recent.length, None);
     assert_eq!(config.sequence_length(None).unwrap(), 10);
-    assert!(!config.recent.arrange);
+    assert!(!config.popular.arrange && !config.recent.arrange);
     assert_eq!(config.recommend.n, 8);
     assert_eq!(config.recommend.min_history, 1);
     assert_eq!(config.recommend.exclude, Exclude::None);
@@ -251,6 +251,7 @@ fn wrong_values_name_key_value_and_what_is_allowed() {
                 .into(),
         ),
         ("recent.length = 0", "recent.length = 0: expected \"auto\" or a whole number from 1 to 1000".into()),
+        ("popular.arrange = 1", "popular.arrange = 1: expected true or false".into()),
         ("recent.arrange = 1", "recent.arrange = 1: expected true or false".into()),
         ("recommend.n = 1001", "recommend.n = 1001: expected a whole number from 1 to 1000".into()),
         ("recommend.min_history = 0", "recommend.min_history = 0: expected a whole number from 1 to 1000".into()),
@@ -397,10 +398,11 @@ fn the_fingerprint_tells_results_apart_and_nothing_else() {
     let fingerprint = |pairs: &[(&str, &str)]| loaded(&sets(pairs)).fingerprint(10);
     let default = fingerprint(&[]);
     assert_eq!(default.len(), 64);
-    let same: [&[(&str, &str)]; 11] = [
+    let same: [&[(&str, &str)]; 12] = [
         &[("time.lateness", "10000ms")],
         &[("popular.weights", "1,1,1,1")],
         &[("time.idle", "1s")],
+        &[("popular.arrange", "true")],
         &[("recent.arrange", "true")],
         &[("recent.length", "10")],
         &[("model.dir", "elsewhere")],

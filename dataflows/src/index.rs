@@ -34,7 +34,7 @@ impl Index {
         if self.taken * 2 >= self.places.len() {
             self.grow();
         }
-        let hash = (self.hasher.hash_one(id) >> 32) as u32;
+        let hash = self.hash(id);
         let mask = self.places.len() - 1;
         let mut at = hash as usize & mask;
         loop {
@@ -51,6 +51,16 @@ impl Index {
         }
     }
 
+    /// The row of `id`, most likely, if it has one; the row may be another id's, or `None` though it has one.
+    ///
+    /// It reads no rows. So many look-ups can be under way at the same time, and then the readings of their rows.
+    #[inline]
+    pub(crate) fn likely_row(&self, id: u64) -> Option<u32> {
+        let hash = self.hash(id);
+        let place = self.places.get(hash as usize & self.places.len().wrapping_sub(1))?;
+        (place.hash == hash && place.row != FREE.row).then_some(place.row)
+    }
+
     /// Number of ids.
     pub(crate) fn len(&self) -> usize {
         self.taken
@@ -60,6 +70,11 @@ impl Index {
     pub(crate) fn clear(&mut self) {
         self.places.fill(FREE);
         self.taken = 0;
+    }
+
+    #[inline]
+    fn hash(&self, id: u64) -> u32 {
+        (self.hasher.hash_one(id) >> 32) as u32
     }
 
     #[cold]
@@ -91,6 +106,8 @@ mod tests {
                 for id in ids {
                     // Ids of which only the high bits differ, too.
                     let id = id << (id % 2 * 50);
+                    let likely = index.likely_row(id);
+                    prop_assert!(likely.is_none_or(|row| (row as usize) < table.len()));
                     let row = index.row_or_insert(id, table.len() as u32, |row| table[row as usize]);
                     let expected = table.iter().position(|&other| other == id).unwrap_or(table.len());
                     prop_assert_eq!(row as usize, expected);
@@ -99,6 +116,8 @@ mod tests {
                     }
                     prop_assert_eq!(index.len(), table.len());
                 }
+                let found = table.iter().zip(0..).filter(|(id, row)| index.likely_row(**id) == Some(*row)).count();
+                prop_assert!(table.len() < 100 || found > table.len() / 2);
             }
         }
     }

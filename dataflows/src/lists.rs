@@ -92,3 +92,43 @@ impl<K: Ord> Lists<K> {
         sorted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lists(rows: &[(u64, &[u64])]) -> Lists<u64> {
+        let mut lists = Lists::default();
+        rows.iter()
+            .for_each(|(key, items)| lists.push(*key, &items.iter().map(|&item| ItemId(item)).collect::<Vec<_>>()));
+        lists
+    }
+
+    fn rows(lists: &Lists<u64>) -> Vec<(u64, Vec<u64>)> {
+        lists.iter().map(|(key, items)| (*key, items.iter().map(|item| item.0).collect())).collect()
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were_pushed() {
+        let mut all = lists(&[(3, &[1, 2]), (1, &[]), (3, &[5])]);
+        assert_eq!(rows(&all), [(3, vec![1, 2]), (1, vec![]), (3, vec![5])]);
+        assert_eq!((all.len(), all.is_empty(), all.keys()), (3, false, &[3, 1, 3][..]));
+        all.clear();
+        assert_eq!((all.len(), all.is_empty(), rows(&all)), (0, true, vec![]));
+        all.push(7, &[ItemId(8)]);
+        assert_eq!(rows(&all), [(7, vec![8])]);
+    }
+
+    #[test]
+    fn appended_rows_stand_behind_those_that_were_there() {
+        let mut all = lists(&[(1, &[1, 2]), (2, &[3])]);
+        all.append(lists(&[(3, &[4]), (4, &[]), (5, &[5, 6])]));
+        assert_eq!(rows(&all), [(1, vec![1, 2]), (2, vec![3]), (3, vec![4]), (4, vec![]), (5, vec![5, 6])]);
+    }
+
+    #[test]
+    fn rows_of_a_key_keep_their_order_when_sorted() {
+        let sorted = lists(&[(3, &[1, 2]), (1, &[7]), (3, &[5]), (2, &[])]).sorted();
+        assert_eq!(rows(&sorted), [(1, vec![7]), (2, vec![]), (3, vec![1, 2]), (3, vec![5])]);
+    }
+}

@@ -10,7 +10,8 @@
 //! windows overlap.
 //!
 //! - *Pane counts* adds up the events of a worker that enter and leave together, before they cross to the item's worker:
-//!   an item that everybody looks at costs its worker no more than any other.
+//!   an item that everybody looks at costs its worker no more than any other. What crosses are blocks of counts, and not
+//!   single ones: timely moves a block for the price of a record.
 //! - *Window* has the counts of the items in the window. What enters is looked up by its item; it gets a slot, and what
 //!   leaves an hour later waits by slot, and is one subtraction. The [leaders](crate::leaders) among the counts are kept
 //!   above a moving threshold, so that a change below it costs no more than that.
@@ -31,7 +32,7 @@
 
 use crate::batcher::SortingBatcher;
 use crate::event::{Event, ItemId, Time};
-use crate::hash::route;
+use crate::hash::{owner, route};
 use crate::hold::Hold;
 use crate::index::Index;
 use crate::leaders::{Leaders, Slot};
@@ -42,6 +43,7 @@ use crate::time::{Spans, Steps, Window};
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent, arrangement::arrange_core};
 use differential_dataflow::trace::implementations::KeySpine;
 use differential_dataflow::trace::implementations::ord_neu::VecOrdKeyBuilder;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
@@ -76,6 +78,19 @@ pub struct Trending<'s> {
     /// What entered the window since the snapshot before, by the snapshot's F. At most one record a snapshot and worker.
     pub snapshots: StreamVec<'s, Time, (Time, Vec<PaneState>)>,
 }
+
+/// Counts of items that enter and leave the window together, on their way to the worker that owns the items.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Block {
+    owner: u64,
+    enters: Time,
+    leaves: Time,
+    /// Each item once, with a count that is not 0.
+    counts: Vec<(ItemId, u64)>,
+}
+
+/// Items of a block, at most: a message between processes stays small.
+const BLOCK_ITEMS_MAX: usize = 4096;
 
 /// The trending lists of window ends, and what they are made of.
 ///
@@ -112,52 +127,48 @@ pub fn arrange_window_counts<'s>(
 }
 
 /// Counts, on the worker that has the events, those of an item that enter and leave together.
-fn pane_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> StreamVec<'s, Time, PaneState> {
+fn pane_counts<'s>(events: StreamVec<'s, Time, Event>, options: &Popular) -> StreamVec<'s, Time, Block> {
     let (weights, mut spans) = (options.weights.clone(), Spans::new(options.window));
-    events.unary_frontier::<CapacityContainerBuilder<Vec<PaneState>>, _, _, _>(
-        Pipeline,
-        "popular: pane counts",
-        |_, _| {
-            let mut hold = Hold::default();
-            // By when they enter and leave.
-            let mut panes: BTreeMap<(Time, Time), Pane> = BTreeMap::new();
-            let mut spare: Vec<Pane> = Vec::new();
-            move |(input, frontier), output| {
-                input.for_each(|capability, events| {
-                    let mut rest = events.as_slice();
-                    while let Some(first) = rest.first() {
-                        let span = spans.of(first.time, first.logical);
-                        let run = rest.iter().take_while(|e| spans.of(e.time, e.logical) == span);
-                        let Some(span) = span else {
-                            rest = &rest[run.count()..];
-                            continue;
-                        };
-                        hold.cover(&capability, span.0, output.output_index());
-                        let pane = panes.entry(span).or_insert_with(|| spare.pop().unwrap_or_default());
-                        let mut len = 0;
-                        for event in run {
-                            let weight = weights.get(usize::from(event.behavior.0)).map_or(1, |&w| u64::from(w));
-                            pane.add(event.item, weight);
-                            len += 1;
-                        }
-                        rest = &rest[len..];
+    let mut dealing = Dealing::new(events.scope().peers());
+    events.unary_frontier::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "popular: pane counts", |_, _| {
+        let mut hold = Hold::default();
+        // By when they enter and leave.
+        let mut panes: BTreeMap<(Time, Time), Pane> = BTreeMap::new();
+        let mut spare: Vec<Pane> = Vec::new();
+        move |(input, frontier), output| {
+            input.for_each(|capability, events| {
+                let mut rest = events.as_slice();
+                while let Some(first) = rest.first() {
+                    let span = spans.of(first.time, first.logical);
+                    let run = rest.iter().take_while(|e| spans.of(e.time, e.logical) == span);
+                    let Some(span) = span else {
+                        rest = &rest[run.count()..];
+                        continue;
+                    };
+                    hold.cover(&capability, span.0, output.output_index());
+                    let pane = panes.entry(span).or_insert_with(|| spare.pop().unwrap_or_default());
+                    let mut len = 0;
+                    for event in run {
+                        let weight = weights.get(usize::from(event.behavior.0)).map_or(1, |&w| u64::from(w));
+                        pane.add(event.item, weight);
+                        len += 1;
                     }
-                    events.clear();
-                });
-                if let Some(capability) = hold.get() {
-                    let mut session = output.session(capability);
-                    while let Some(entry) = panes.first_entry().filter(|e| !frontier.less_equal(&e.key().0)) {
-                        let ((enters, leaves), mut pane) = entry.remove_entry();
-                        let counts = pane.counts.iter().filter(|(_, count)| *count != 0);
-                        session.give_iterator(counts.map(|&(item, count)| PaneState { item, enters, leaves, count }));
-                        pane.clear();
-                        spare.push(pane);
-                    }
+                    rest = &rest[len..];
                 }
-                hold.release(panes.keys().next().map(|(enters, _)| *enters));
+                events.clear();
+            });
+            if let Some(capability) = hold.get() {
+                let mut session = output.session(capability);
+                while let Some(entry) = panes.first_entry().filter(|e| !frontier.less_equal(&e.key().0)) {
+                    let (span, mut pane) = entry.remove_entry();
+                    dealing.deal(span, &pane.counts, |block| session.give(block));
+                    pane.clear();
+                    spare.push(pane);
+                }
             }
-        },
-    )
+            hold.release(panes.keys().next().map(|(enters, _)| *enters));
+        }
+    })
 }
 
 /// The counts of what enters and leaves together.
@@ -183,6 +194,35 @@ impl Pane {
     }
 }
 
+/// Deals counts out to the workers that own their items.
+struct Dealing {
+    /// What is not yet in a block, by worker.
+    hands: Vec<Vec<(ItemId, u64)>>,
+}
+
+impl Dealing {
+    fn new(peers: usize) -> Dealing {
+        Dealing { hands: vec![Vec::new(); peers] }
+    }
+
+    fn deal(&mut self, (enters, leaves): (Time, Time), counts: &[(ItemId, u64)], mut give: impl FnMut(Block)) {
+        let peers = self.hands.len();
+        let mut give = |to: usize, hand: &mut Vec<(ItemId, u64)>| {
+            give(Block { owner: to as u64, enters, leaves, counts: std::mem::take(hand) });
+        };
+        for &(item, count) in counts.iter().filter(|(_, count)| *count != 0) {
+            let to = owner(item.0, peers);
+            let hand = &mut self.hands[to];
+            hand.push((item, count));
+            if hand.len() == BLOCK_ITEMS_MAX {
+                give(to, hand);
+            }
+        }
+        let left = self.hands.iter_mut().enumerate().filter(|(_, hand)| !hand.is_empty());
+        left.for_each(|(to, hand)| give(to, hand));
+    }
+}
+
 /// One worker's first items at a window end.
 type Ranking = (Time, Vec<(ItemId, u64)>);
 
@@ -194,18 +234,17 @@ type Chunks<'s> = StreamVec<'s, Time, (Time, Vec<PaneState>)>;
 
 /// Each worker's first `top` items at every window end at which it has any; its counts as differences; its snapshots.
 fn window<'s>(
-    panes: StreamVec<'s, Time, PaneState>,
+    blocks: StreamVec<'s, Time, Block>,
     requests: StreamVec<'s, Time, Time>,
     restored: StreamVec<'s, Time, PaneState>,
     options: &Popular,
     sizes: Rc<Sizes>,
 ) -> (StreamVec<'s, Time, Ranking>, Differences<'s>, Chunks<'s>) {
     let Popular { differences, snapshots, .. } = *options;
-    let mut builder = OperatorBuilder::new("popular: window".to_string(), panes.scope());
-    let by_item = || Exchange::new(|pane: &PaneState| route(pane.item.0));
-    let mut panes = builder.new_input(panes, by_item());
+    let mut builder = OperatorBuilder::new("popular: window".to_string(), blocks.scope());
+    let mut blocks = builder.new_input(blocks, Exchange::new(|block: &Block| block.owner));
     let mut requests = builder.new_input(requests, Pipeline);
-    let mut restored = builder.new_input(restored, by_item());
+    let mut restored = builder.new_input(restored, Exchange::new(|pane: &PaneState| route(pane.item.0)));
     let (rankings_output, rankings) = builder.new_output();
     let (differences_output, differences_stream) = builder.new_output();
     let (snapshots_output, snapshots_stream) = builder.new_output();
@@ -220,14 +259,14 @@ fn window<'s>(
             restored.for_each(|capability, panes| {
                 let Some(&frontier) = capability.least().filter(|_| !panes.is_empty()) else { return };
                 (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, frontier, port));
-                counting.restored.entry(frontier).or_default().append(panes);
+                let restored = counting.restored.entry(frontier).or_default();
+                panes.drain(..).for_each(|p| restored.entry(p.leaves).or_default().push((p.item, p.count)));
             });
-            panes.for_each(|capability, panes| {
-                for run in panes.chunk_by(|a, b| a.enters == b.enters) {
-                    (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, run[0].enters, port));
-                    counting.entering.entry(run[0].enters).or_default().extend_from_slice(run);
+            blocks.for_each(|capability, blocks| {
+                for block in blocks.drain(..) {
+                    (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, block.enters, port));
+                    counting.entering.entry(block.enters).or_default().push(block);
                 }
-                panes.clear();
             });
             requests.for_each(|capability, requests| {
                 for frontier in requests.drain(..).filter(|_| snapshots) {
@@ -265,10 +304,10 @@ fn window<'s>(
 /// The state of *window* on one worker.
 struct Counting {
     slide: Steps,
-    /// What was in the window by a snapshot, by its F.
-    restored: BTreeMap<Time, Vec<PaneState>>,
+    /// What was in the window by a snapshot, by its F and by when it leaves.
+    restored: BTreeMap<Time, BTreeMap<Time, Vec<(ItemId, u64)>>>,
     /// What has come and not entered, by window end.
-    entering: BTreeMap<Time, Vec<PaneState>>,
+    entering: BTreeMap<Time, Vec<Block>>,
     /// What has entered and not left, by window end.
     leaving: BTreeMap<Time, Vec<(Slot, u64)>>,
     leaders: Leaders,
@@ -277,7 +316,7 @@ struct Counting {
     /// The snapshots that are wanted.
     requests: BTreeSet<Time>,
     /// What has entered since the snapshot before; nothing where there are no snapshots.
-    entered: Vec<PaneState>,
+    entered: Vec<Block>,
     snapshots: bool,
 }
 
@@ -305,13 +344,14 @@ impl Counting {
 
     /// Moves on to the window end `end`. The first items there, none if the window is empty.
     fn apply(&mut self, end: Time, mut difference: impl FnMut(ItemId, i64)) -> Vec<(ItemId, u64)> {
-        let mut restored = self.restored.remove(&end).unwrap_or_default();
-        restored.retain(|pane| pane.leaves > end);
-        self.enter(&restored, &mut difference);
-        let entering = self.entering.remove(&end).unwrap_or_default();
-        self.enter(&entering, &mut difference);
-        if self.snapshots {
-            self.entered.extend(entering);
+        for (leaves, counts) in self.restored.remove(&end).into_iter().flatten().filter(|(leaves, _)| *leaves > end) {
+            self.enter(&counts, leaves, &mut difference);
+        }
+        for block in self.entering.remove(&end).into_iter().flatten() {
+            self.enter(&block.counts, block.leaves, &mut difference);
+            if self.snapshots {
+                self.entered.push(block);
+            }
         }
         for (slot, count) in self.leaving.remove(&end).into_iter().flatten() {
             let item = self.leaders.subtract(slot, count);
@@ -322,14 +362,9 @@ impl Counting {
         first
     }
 
-    fn enter(&mut self, panes: &[PaneState], mut difference: impl FnMut(ItemId, i64)) {
-        for run in panes.chunk_by(|a, b| a.leaves == b.leaves) {
-            let leaving = self.leaving.entry(run[0].leaves).or_default();
-            leaving.extend(run.iter().map(|pane| {
-                difference(pane.item, pane.count.cast_signed());
-                (self.leaders.add(pane.item, pane.count), pane.count)
-            }));
-        }
+    fn enter(&mut self, counts: &[(ItemId, u64)], leaves: Time, mut difference: impl FnMut(ItemId, i64)) {
+        counts.iter().for_each(|&(item, count)| difference(item, count.cast_signed()));
+        self.leaders.add(counts, self.leaving.entry(leaves).or_default());
     }
 
     /// What has entered since the snapshot before and is still there, if a snapshot is wanted at `end`, which has been
@@ -338,8 +373,10 @@ impl Counting {
         if !self.requests.remove(&end) {
             return None;
         }
-        let mut entered = std::mem::take(&mut self.entered);
-        entered.retain(|pane| pane.leaves > end);
+        let mut entered = Vec::new();
+        for Block { enters, leaves, counts, .. } in self.entered.drain(..).filter(|block| block.leaves > end) {
+            entered.extend(counts.into_iter().map(|(item, count)| PaneState { item, enters, leaves, count }));
+        }
         (!entered.is_empty()).then_some(entered)
     }
 }

@@ -242,6 +242,17 @@ mod tests {
         }
 
         #[test]
+        fn spans_are_those_of_single_events(
+            times in prop::collection::vec((0u64..500, 0u64..60), 0..100), slide in 1u64..40, slides in 1u64..8,
+        ) {
+            let window = Window::new(slide * slides, Steps::new(slide).unwrap()).unwrap();
+            let mut spans = Spans::new(window);
+            for (time, ahead) in times {
+                prop_assert_eq!(spans.of(time, time + ahead), window.span(time, time + ahead));
+            }
+        }
+
+        #[test]
         fn a_span_holds_just_the_windows_that_count_the_event(
             time in 0u64..500, ahead in 0u64..300, slide in 1u64..40, slides in 1u64..8,
         ) {
@@ -252,7 +263,26 @@ mod tests {
                 let counts = logical < end && time + window.length >= end;
                 prop_assert_eq!(counts, span.is_some_and(|(enters, leaves)| enters <= end && end < leaves), "E = {}", end);
             }
+            prop_assert!(span.is_none_or(|(enters, leaves)| enters < leaves), "no span is empty");
         }
+    }
+
+    #[test]
+    fn an_event_at_its_watermark_is_not_late() {
+        let mut clock = PartitionClock::new(10);
+        clock.accept(100);
+        assert_eq!(clock.accept(90), Stamp { logical: 90, late: false });
+        assert_eq!(clock.accept(89), Stamp { logical: 90, late: true });
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_what_it_tells() {
+        let mut clock = PartitionClock::new(10);
+        assert_eq!((clock.largest(), clock.advanced()), (None, 0));
+        clock.accept(100);
+        clock.advance(95);
+        assert_eq!((clock.largest(), clock.advanced()), (Some(100), 95));
+        assert_eq!(PartitionClock::resumed(10, clock.largest(), clock.advanced()), clock);
     }
 
     #[test]
@@ -275,6 +305,7 @@ mod tests {
         assert_eq!(Steps::new(0), None);
         assert_eq!(Window::new(30, tick), None);
         assert_eq!(Window::new(0, tick), None);
+        assert_eq!(Window::new(40, tick).map(|window| (window.length(), window.slide())), Some((40, tick)));
     }
 
     #[test]

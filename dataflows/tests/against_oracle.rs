@@ -10,6 +10,7 @@ mod oracle;
 use dataflows::event::{Event, ItemId, Time, UserId};
 use harness::{interleave, run};
 use logs::{model, partitions, rules};
+use oracle::evaluation::evaluation;
 use oracle::{Row, Rules, results, stamp, worked_example_rules};
 use proptest::prelude::*;
 
@@ -23,12 +24,17 @@ proptest! {
         step in 1usize..30,
         workers in 1usize..4,
         with_model in any::<bool>(),
+        // Now and then a log of so many slides that the buckets of the evaluation are merged.
+        spread in prop::sample::select(vec![1, 1, 1, 1, 1, 1, 1, 20]),
     ) {
+        let spread = |&(user, item, behavior, time): &Row| (user, item, behavior, time * spread);
+        let rows: Vec<Vec<Row>> = rows.iter().map(|rows| rows.iter().map(spread).collect()).collect();
         let model = with_model.then_some(model as oracle::Model);
         let stamped: Vec<Vec<Event>> = (0..).zip(&rows).map(|(p, rows)| stamp(&rules, p, rows)).collect();
         let expected = results(&rules, &stamped.concat(), model);
         let outcome = run(&rules, interleave(&rules, &stamped, &choices, step), workers, model);
         prop_assert_eq!(&outcome.results, &expected);
+        prop_assert_eq!(&outcome.evaluation, &evaluation(&rules, &stamped.concat(), &expected));
         // The differences add up to the final sequences.
         let part: Vec<Event> = stamped.concat().into_iter().filter(|e| !e.late || rules.admit_late).collect();
         let mut entries = Vec::new();

@@ -41,7 +41,8 @@ EDDYLINE_JOBS = {
     "recent": ["--only", "recent"],
     "both": ["--only", "popular,recent"],
     "both, recommend": [],
-    "both, arrangement": ["--only", "popular,recent", "--set", "recent.arrange=true"],
+    "popular, arrangement": ["--only", "popular", "--set", "popular.arrange=true"],
+    "both, arrangements": ["--only", "popular,recent", "--set", "popular.arrange=true", "--set", "recent.arrange=true"],
 }
 # What outputs and a model add, on a log of 1 million generated events with 20,000 items; OUT is a fresh directory.
 OUTPUT_JOBS = {

@@ -12,8 +12,8 @@ impl Config {
     ///
     /// It does not depend on how a value was written ("60m" or "1h") or where it was set. It leaves out where things are
     /// (`model.dir`, whose content has a hash of its own, and `output.redis_prefix`), what only decides when a journal
-    /// entry is made (`time.idle`), and what only costs memory (`recent.arrange`). `recent.length = "auto"` counts as
-    /// the length given here, which [`Config::sequence_length`] finds.
+    /// entry is made (`time.idle`), and what only costs memory (`popular.arrange`, `recent.arrange`).
+    /// `recent.length = "auto"` counts as the length given here, which [`Config::sequence_length`] finds.
     pub fn fingerprint(&self, recent_length: usize) -> String {
         blake3::hash(self.canonical(recent_length).to_string().as_bytes()).to_hex().to_string()
     }
@@ -25,7 +25,7 @@ impl Config {
         // The other sections say where a live run finds its input and puts its output, which changes no byte of it.
         let Config { state: _, kafka: _, stores: _, serve: _, .. } = self;
         let TimeSection { lateness, late, tick, idle: _ } = time;
-        let PopularSection { window, slide, top, weights } = popular;
+        let PopularSection { window, slide, top, weights, arrange: _ } = popular;
         let RecentSection { length: _, arrange: _ } = recent;
         let RecommendSection { n, min_history, exclude, reward } = recommend;
         let ModelSection { dir: _, algorithm, seed } = model;

@@ -74,6 +74,7 @@ impl Reader<'_> {
                     |given: &Given| u32::try_from(given.integer()?).ok().filter(|weight| *weight <= WEIGHT_MAX);
                 given.list()?.iter().map(weight).collect()
             }),
+            arrange: self.get("popular.arrange", TRUTH, Given::boolean),
         }
     }
 

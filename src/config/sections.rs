@@ -62,6 +62,8 @@ pub struct PopularSection {
     pub top: usize,
     /// How much an event counts, by behaviour; as many as there are behaviours, not all zero.
     pub weights: Vec<u32>,
+    /// Whether the counts are also kept in an arrangement.
+    pub arrange: bool,
 }
 
 /// Section 3 of the contract, *recent*.

@@ -78,8 +78,8 @@ impl ReplayPlan {
         let parts_of = self.fingerprint_parts(&shared.log, &shared.settings, &shared.journal, model);
         let own = [("configuration", "configuration"), ("model", "model"), ("journal", "journal")];
         parts.extend(own.map(|(name, key)| (name.to_owned(), digest(&parts_of.get(key)))));
-        let flags =
-            (self.dataflows, self.evaluate, self.until, self.config.recent.arrange, shared.log.partitions().len());
+        let arrange = (self.config.popular.arrange, self.config.recent.arrange);
+        let flags = (self.dataflows, self.evaluate, self.until, arrange, shared.log.partitions().len());
         parts.push(("flags".to_owned(), digest(&flags)));
         Ok(Agreement { parts, wishes })
     }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use super::oracle::evaluation::{OFFERED, is_offered};
 use super::oracle::{Model, Results, Rules};
 use dataflows::evaluate::{Evaluate, evaluate};
 use dataflows::evaluation::{Evaluation, Offered};
@@ -115,7 +116,8 @@ fn build<'s>(
         recent(events.clone(), nothing(scope), nothing(scope), recent_options(rules, false), &Default::default());
     let recommended = recommend(recent.steps, lists.clone(), recommend_options(rules), Plain(model)).recommended;
     let (n, tick, rewards) = (rules.n, Steps::new(rules.tick).unwrap(), rules.rewards.clone());
-    let options = Evaluate { n, tick, slide, rewards, offered: Offered::default() };
+    let offered = Offered::new(OFFERED as usize, is_offered);
+    let options = Evaluate { n, tick, slide, rewards, offered };
     let evaluation = evaluate(events, recommended.clone(), lists.clone(), &options);
     // Every worker has every list; the same operators must stand on all of them.
     lists.inspect(move |list| {

@@ -1,8 +1,10 @@
-//! The contract's sections 2 and 3, word for word and as slow as that is: what the dataflows are compared with.
+//! The contract's sections 2, 3 and 6 (evaluation), word for word and as slow as that is: what the dataflows are compared with.
 //!
 //! Nothing here is incremental, and nothing is shared with the code under test but the types of its input and output.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+pub mod evaluation;
 
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};

@@ -65,7 +65,11 @@ const FIXED: [(Role, &str, &str, &str); 10] = [
 ];
 
 /// What is better than librdkafka's own defaults here, and may be changed.
-const DEFAULTS: [(Role, &str, &str); 17] = [
+const DEFAULTS: [(Role, &str, &str); 20] = [
+    // The OpenSSL that is built in does not know where this system has its certificates; librdkafka knows many places.
+    (Role::Consumer, "ssl.ca.location", "probe"),
+    (Role::Admin, "ssl.ca.location", "probe"),
+    (Role::Producer, "ssl.ca.location", "probe"),
     // A broker answers at once when there is something; this only bounds how long a new partition waits for its turn.
     (Role::Consumer, "fetch.wait.max.ms", "100"),
     (Role::Consumer, "fetch.error.backoff.ms", "100"),
@@ -305,5 +309,14 @@ mod tests {
         assert_eq!((producer.get("fetch.wait.max.ms"), producer.get("linger.ms")), (None, Some("3")));
         assert_eq!(producer.get("sasl.username"), Some("u"));
         assert_eq!(made(Role::Admin, &properties).expect("good").get("linger.ms"), None);
+    }
+
+    #[test]
+    fn the_systems_certificates_are_trusted_unless_others_are_named() {
+        for role in [Role::Consumer, Role::Admin, Role::Producer] {
+            let location = |properties| made(role, properties).expect("good").get("ssl.ca.location").map(str::to_owned);
+            assert_eq!(location(&[]).as_deref(), Some("probe"));
+            assert_eq!(location(&[("ssl.ca.location", "/etc/own.pem")]).as_deref(), Some("/etc/own.pem"));
+        }
     }
 }
