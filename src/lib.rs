@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod fault;
 pub mod generate;
 pub mod journal;
+pub mod learn;
 pub mod live;
 pub mod model;
 pub mod pipeline;
