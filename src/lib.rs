@@ -14,6 +14,7 @@ pub mod live;
 pub mod model;
 pub mod pipeline;
 pub mod plan;
+pub mod prepare;
 pub mod produce;
 pub mod progress;
 pub mod replay;
