@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod completions;
 mod configuration;
+mod evaluate;
 mod failure;
 mod generate;
 mod man;
@@ -45,6 +46,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     Generate(Box<generate::GenerateArgs>),
     Prepare(Box<prepare::PrepareArgs>),
+    Evaluate(Box<evaluate::EvaluateArgs>),
     Produce(Box<produce::ProduceArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
@@ -104,6 +106,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(*args, &terminal),
         Command::Generate(args) => generate::run(&args, &terminal),
         Command::Prepare(args) => prepare::run(*args),
+        Command::Evaluate(args) => evaluate::run(*args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
