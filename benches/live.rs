@@ -68,6 +68,8 @@ impl Services {
         let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap().remove(0).unwrap();
+        // Until the broker knows of it itself.
+        thread::sleep(Duration::from_secs(1));
         topic
     }
 

@@ -37,8 +37,8 @@ pub(super) struct ProduceArgs {
     /// As the events happened, so many times as fast; 1 is real time
     #[arg(long, value_name = "FACTOR", group = "pace")]
     speedup: Option<f64>,
-    /// The messages' timestamps: the event's time, or now
-    #[arg(long, value_name = "WHICH", value_parser = ["event", "now"], default_value = "event")]
+    /// The messages' timestamps: now, or the event's time, with which a broker that dies may double messages
+    #[arg(long, value_name = "WHICH", value_parser = ["now", "event"], default_value = "now")]
     timestamps: String,
     /// A property of librdkafka, over kafka.properties: -X linger.ms=5; a value file:PATH is read from there
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]

@@ -52,7 +52,9 @@ pub enum PartitionBy {
 /// What a message's timestamp is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timestamps {
-    /// The event's time, unless that cannot be read or lies in the future.
+    /// The event's time, unless that cannot be read or lies in the future. A broker tells by timestamps how long ago it last
+    /// heard of a producer: with those of old events it forgets this one when it restarts, and takes again what it was
+    /// sent before it died.
     Event,
     /// The time of sending.
     Now,

@@ -79,7 +79,12 @@ fn rows_arrive_as_they_are_a_file_a_partition() {
             .concat();
     let files = [written(directory.path(), "a.csv", &first), written(directory.path(), "b.csv", b"5,6,buy,7,more\n")];
     let topic = unused_name();
-    let output = run(&brokers, &topic, &files, &["--partitions", "3", "--partition-by", "file", "--json"]);
+    let output = run(
+        &brokers,
+        &topic,
+        &files,
+        &["--partitions", "3", "--partition-by", "file", "--timestamps", "event", "--json"],
+    );
     let summary = summary(&output);
     let expected: Vec<Found> = vec![
         (0, None, Some(3_000), b" 1 ,2,pv,3".to_vec()),
@@ -117,7 +122,7 @@ fn a_users_rows_are_in_one_partition_and_files_are_merged_by_time() {
         written(directory.path(), "odd.csv", rows(11).as_bytes()),
     ];
     let topic = unused_name();
-    let text = run(&brokers, &topic, &files, &["--partitions", "4"]);
+    let text = run(&brokers, &topic, &files, &["--partitions", "4", "--timestamps", "event"]);
     assert!(String::from_utf8_lossy(&text.stdout).contains("messages      6000, 6000 acknowledged"));
     let found = messages(&brokers, &topic, 4, 6_000);
     let mut homes = BTreeMap::new();
@@ -177,8 +182,17 @@ fn every_row_arrives_once_over_a_kill_of_the_broker() {
     let mut read = Read::new();
     read_until(&mut reader, &mut read, |reader, _| (0..2).all(|partition| reader.status(partition).at_end.is_some()));
     for (partition, records) in read {
-        let rows = (u64::from(partition)..30_000).step_by(2).map(|row| format!("{row},1,pv,{row}"));
-        assert!(rows.eq(records.into_iter().map(|(_, value)| value)));
+        let rows: Vec<String> =
+            (u64::from(partition)..30_000).step_by(2).map(|row| format!("{row},1,pv,{row}")).collect();
+        let found: Vec<String> = records.into_iter().map(|(_, value)| value).collect();
+        let differs = rows.iter().zip(&found).position(|(row, found)| row != found);
+        assert!(
+            rows == found,
+            "partition {partition} has {} rows for {}, and differs first at {differs:?}: {:?}",
+            found.len(),
+            rows.len(),
+            differs.map(|at| &found[at.saturating_sub(1)..found.len().min(at + 3)])
+        );
     }
 }
 
@@ -224,10 +238,10 @@ fn what_cannot_be_produced_is_refused_before_anything_is_sent() {
     assert!(message.contains("has 1 partitions, not 2"), "{message}");
     let message = error(&run(&brokers, &topic, &files, &["--partition-by", "file"]));
     assert!(message.contains("2 files cannot have a partition each"), "{message}");
-    let message = error(&run(&brokers, &topic, &files, &[]));
+    let message = error(&run(&brokers, &topic, &files, &["--timestamps", "event"]));
     assert!(message.contains("keeps messages for 1.0 days by their timestamps"), "{message}");
     assert_eq!(open(&brokers, &topic).description().partitions[0].end, Some(0));
-    assert_eq!(summary(&run(&brokers, &topic, &files, &["--timestamps", "now", "--json"]))["acknowledged"], 2);
+    assert_eq!(summary(&run(&brokers, &topic, &files, &["--json"]))["acknowledged"], 2);
     let message = error(&run(&brokers, &topic, &files, &["-X", "acks=0"]));
     assert!(message.contains("`acks` must be all"), "{message}");
     let message = error(&run(&brokers, &topic, &[directory.path().join("none.csv")], &[]));
