@@ -69,3 +69,26 @@ pub struct Event {
     /// Whether `time` lies before the partition's watermark at this offset.
     pub late: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_hold_all_that_fits_and_nothing_else() {
+        let (partitions, offsets) = (Position::PARTITION_MAX, Position::OFFSET_MAX);
+        for (partition, offset) in [(0, 0), (1, 2), (partitions, 0), (0, offsets), (partitions, offsets)] {
+            let position = Position::new(partition, offset);
+            assert_eq!(position.map(|p| (p.partition(), p.offset())), Some((partition, offset)));
+        }
+        assert_eq!(Position::new(partitions + 1, 0), None);
+        assert_eq!(Position::new(0, offsets + 1), None);
+        assert_eq!((partitions, offsets), (65_535, 281_474_976_710_655));
+    }
+
+    #[test]
+    fn positions_are_ordered_by_partition_and_then_by_offset() {
+        let places = [(0, 0), (0, 1), (0, Position::OFFSET_MAX), (1, 0), (1, 5), (2, 3)];
+        assert!(places.map(|(partition, offset)| Position::new(partition, offset)).is_sorted());
+    }
+}

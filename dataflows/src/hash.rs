@@ -80,3 +80,66 @@ impl Hasher for IdHasher {
         self.write_u64(word as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn routes_are_murmurs_finaliser() {
+        // From its definition, by arithmetic on integers without bounds.
+        let by_definition = |id: u128| {
+            let word = u128::from(u64::MAX);
+            let x = ((id ^ (id >> 33)) * 0xff51_afd7_ed55_8ccd) & word;
+            let x = ((x ^ (x >> 33)) * 0xc4ce_b9fe_1a85_ec53) & word;
+            x ^ (x >> 33)
+        };
+        for id in [0, 1, 2, 99, 1 << 33, u64::MAX >> 1, u64::MAX] {
+            assert_eq!(u128::from(route(id)), by_definition(u128::from(id)), "{id}");
+        }
+        assert_eq!(route(1), 0xb456_bcfc_34c2_cb2c);
+    }
+
+    #[test]
+    fn an_owner_is_the_worker_that_timely_routes_to() {
+        for peers in 1..20 {
+            for id in 0..100 {
+                assert_eq!(owner(id, peers) as u64, route(id) % peers as u64, "{id} of {peers}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_differ_anywhere_fall_into_different_places() {
+        let state = IdState::default();
+        for shift in [0, 8, 20, 40, 52] {
+            for place in [|hash: u64| hash >> 52, |hash: u64| hash & 0xfff] {
+                let places: BTreeSet<u64> = (0u64..4096).map(|id| place(state.hash_one(id << shift))).collect();
+                // At random, 2589 of 4096 places are taken.
+                assert!(places.len() > 1500, "ids << {shift} take {} places", places.len());
+            }
+        }
+    }
+
+    #[test]
+    fn every_map_has_a_seed_of_its_own() {
+        let hashes: BTreeSet<u64> = (0..100).map(|_| IdState::default().hash_one(1u64)).collect();
+        assert_eq!(hashes.len(), 100);
+    }
+
+    #[test]
+    fn words_of_any_length_are_hashed() {
+        let state = IdState::default();
+        let of = |write: &dyn Fn(&mut IdHasher)| {
+            let mut hasher = state.build_hasher();
+            write(&mut hasher);
+            hasher.finish()
+        };
+        let words = of(&|hasher| hasher.write_u64(7));
+        assert_eq!([of(&|h| h.write_u8(7)), of(&|h| h.write_u32(7)), of(&|h| h.write_usize(7))], [words; 3]);
+        assert_eq!(of(&|h| h.write(&[7])), words);
+        assert_ne!(of(&|h| h.write(&[7, 8])), of(&|h| h.write(&[8, 7])));
+        assert_ne!(of(&|_| ()), words);
+    }
+}

@@ -410,3 +410,72 @@ fn merge<'s>(rankings: StreamVec<'s, Time, Ranking>, top: usize) -> StreamVec<'s
         },
     )
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::event::{Behavior, Position, UserId};
+    use std::cell::RefCell;
+    use timely::dataflow::operators::{Input, Inspect};
+
+    #[test]
+    fn a_worker_sends_an_item_once_for_all_events_that_enter_and_leave_together() {
+        let window = Window::new(30, Steps::new(10).unwrap()).unwrap();
+        let options = Popular { window, top: 1, weights: vec![1, 5, 0], differences: false, snapshots: false };
+        let blocks = timely::execute_directly(move |worker| {
+            let blocks: Rc<RefCell<Vec<Block>>> = Rc::default();
+            let out = blocks.clone();
+            let mut input = worker.dataflow::<Time, _, _>(|scope| {
+                let (input, events) = scope.new_input::<Vec<Event>>();
+                pane_counts(events, &options).inspect(move |block| out.borrow_mut().push(block.clone()));
+                input
+            });
+            for (item, time, behavior) in [(1, 1, 0), (2, 2, 0), (1, 3, 1), (3, 4, 2), (1, 12, 0), (1, 5, 0)] {
+                input.send(Event {
+                    user: UserId(0),
+                    item: ItemId(item),
+                    time,
+                    logical: time,
+                    position: Position::new(0, time).unwrap(),
+                    behavior: Behavior(behavior),
+                    late: false,
+                });
+                input.flush();
+                worker.step();
+            }
+            input.close();
+            while worker.step() {}
+            blocks.take()
+        });
+        let block = |enters: Time, counts: &[(u64, u64)]| {
+            let counts = counts.iter().map(|&(item, count)| (ItemId(item), count)).collect();
+            (enters, enters + 30, counts)
+        };
+        let found: Vec<_> = blocks.into_iter().map(|block| (block.enters, block.leaves, block.counts)).collect();
+        assert_eq!(found, [block(10, &[(1, 7), (2, 1)]), block(20, &[(1, 1)])]);
+    }
+
+    #[test]
+    fn counts_are_dealt_to_the_owners_of_their_items_in_full_blocks() {
+        const PEERS: usize = 3;
+        let counts: Vec<(ItemId, u64)> = (0..40_000).map(|item| (ItemId(item), item % 10)).collect();
+        let mut dealing = Dealing::new(PEERS);
+        for _ in 0..2 {
+            let mut blocks: Vec<Block> = Vec::new();
+            dealing.deal((1, 2), &counts, |block| blocks.push(block));
+            for to in 0..PEERS {
+                let mut of = blocks.iter().filter(|block| block.owner == to as u64).peekable();
+                let mut dealt = Vec::new();
+                while let Some(block) = of.next() {
+                    assert_eq!((block.enters, block.leaves), (1, 2));
+                    assert!(of.peek().is_none() || block.counts.len() == BLOCK_ITEMS_MAX);
+                    assert!((1..=BLOCK_ITEMS_MAX).contains(&block.counts.len()));
+                    dealt.extend_from_slice(&block.counts);
+                }
+                let mine = counts.iter().filter(|(item, count)| *count > 0 && owner(item.0, PEERS) == to);
+                assert_eq!(dealt, mine.copied().collect::<Vec<_>>(), "worker {to}");
+            }
+        }
+    }
+}

@@ -151,3 +151,41 @@ impl Sequences {
         difference(entry, 1);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::event::{Behavior, ItemId, Position};
+    use std::collections::BTreeMap;
+
+    fn event(user: usize, offset: usize, time: Time) -> Event {
+        Event {
+            user: UserId(user as u64),
+            item: ItemId((user * 31 + offset) as u64),
+            time,
+            logical: time,
+            position: Position::new(0, offset as u64).unwrap(),
+            behavior: Behavior(0),
+            late: false,
+        }
+    }
+
+    #[test]
+    fn users_of_many_slabs_keep_their_own_entries() {
+        const LENGTH: usize = 3;
+        let users = 2 * SLAB_USERS + 2;
+        let mut sequences = Sequences::new(LENGTH, false);
+        let mut expected: BTreeMap<UserId, Vec<ItemId>> = BTreeMap::new();
+        for round in 0..5 {
+            let events: Vec<Event> = (0..users).map(|user| event(user, round * users + user, round as Time)).collect();
+            events.iter().for_each(|event| expected.entry(event.user).or_default().push(event.item));
+            let tick = sequences.apply(round as Time + 1, events, |_, _, _| {});
+            assert_eq!((sequences.len(), tick.sequences.len()), (users, users));
+            for (key, items) in tick.sequences.iter() {
+                let all = &expected[&key.user];
+                assert_eq!(items, &all[all.len().saturating_sub(LENGTH)..], "{key:?}");
+            }
+        }
+    }
+}

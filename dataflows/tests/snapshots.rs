@@ -52,7 +52,7 @@ struct Life {
     early: Time,
     /// Requests are sent and their frontier moves every so many steps only, so that many come at the last moment.
     lag: usize,
-    /// The rows are handed over in the course of so many steps.
+    /// The rows are handed over in the course of so many steps, and trending lists become final every so many.
     slowness: usize,
 }
 
@@ -147,7 +147,9 @@ fn live(worker: &mut Worker, life: &Life, found: &Found) {
         }
         let frontier = tick.frontier(step.watermark);
         events.advance_to(frontier);
-        lists.advance_to(frontier);
+        if at.is_multiple_of(life.slowness) {
+            lists.advance_to(frontier);
+        }
         if at.is_multiple_of(life.lag) {
             while let Some(request) = asked.next_if(|request| *request < frontier + life.early) {
                 requests.send(request);

@@ -298,3 +298,23 @@ fn packed_files_read_alike() {
     let packed = Interactions::read(&packed, &LogFormat::default()).unwrap();
     assert_eq!(packed, read(&text, &LogFormat::default()).unwrap());
 }
+
+#[test]
+fn a_real_log_has_no_skew() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/movielens_small.csv");
+    if !path.exists() {
+        eprintln!("SKIP: the MovieLens sample is not here, and may not be passed on (research use)");
+        return;
+    }
+    // In the order of time, as prepare writes it: what is late is left out by the pipeline alone.
+    let text = fs::read_to_string(&path).unwrap();
+    let mut rows: Vec<&str> = text.lines().skip(1).collect();
+    rows.sort_by_key(|row| row.split(',').nth(3).unwrap().parse::<u64>().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory, &rows.join("\n"));
+    let log = Arc::new(Interactions::read(&path, &LogFormat::default()).unwrap());
+    assert_eq!(log.len(), rows.len());
+    let found = skew::check(&path, &config(&[("time.tick", "1s")]), &log, 10).unwrap();
+    assert_eq!((found.different, found.late), (0, 0), "{:?}", found.first_different);
+    assert!(found.samples_compared > 10_000, "{found:?}");
+}

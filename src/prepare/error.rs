@@ -44,7 +44,7 @@ pub enum PrepareError {
         /// The events.
         input: PathBuf,
         /// How many events the users have.
-        selection: Counted,
+        selection: Box<Counted>,
         /// What was asked for.
         groups: [Group; 2],
     },

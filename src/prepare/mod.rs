@@ -96,7 +96,11 @@ pub fn run(options: &Options) -> Result<Summary, PrepareError> {
     let log = Interactions::read(&inputs.events, &format)?;
     let (kept, duplicates, selection) = select(&log, &options.groups, options.seed);
     if kept.rows.is_empty() {
-        return Err(PrepareError::NoUsers { input: inputs.events, selection, groups: options.groups });
+        return Err(PrepareError::NoUsers {
+            input: inputs.events,
+            selection: Box::new(selection),
+            groups: options.groups,
+        });
     }
     let dialect = &format.options.dialect;
     let users: HashSet<u64> = kept.users.iter().map(|&user| log.users[user as usize]).collect();

@@ -49,6 +49,9 @@ pub(super) fn item_knn(log: &Interactions, cases: &[Case], settings: &Settings, 
     })
 }
 
+/// The most similar others of an item, most similar first, with their similarities.
+type Neighbours = Vec<(u32, f64)>;
+
 /// Rows of different lengths in one vector.
 struct Ragged {
     values: Vec<u32>,
@@ -101,11 +104,11 @@ impl Sets {
     }
 
     /// The `count` most similar others of each item, most similar first, of equal ones the smaller index.
-    fn neighbours(&self, count: usize, threads: usize) -> Vec<Vec<(u32, f64)>> {
-        let mut neighbours: Vec<Vec<(u32, f64)>> = vec![Vec::new(); self.of_items.rows()];
+    fn neighbours(&self, count: usize, threads: usize) -> Vec<Neighbours> {
+        let mut neighbours: Vec<Neighbours> = vec![Vec::new(); self.of_items.rows()];
         // Popular items are the costly ones, and come first: they are dealt out in turn.
         let threads = threads.max(1);
-        let mut shares: Vec<Vec<(usize, &mut Vec<(u32, f64)>)>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<(usize, &mut Neighbours)>> = (0..threads).map(|_| Vec::new()).collect();
         for (item, place) in neighbours.iter_mut().enumerate() {
             shares[item % threads].push((item, place));
         }
@@ -122,7 +125,7 @@ impl Sets {
         neighbours
     }
 
-    fn neighbours_of(&self, item: usize, count: usize, common: &mut [u32], met: &mut Vec<u32>) -> Vec<(u32, f64)> {
+    fn neighbours_of(&self, item: usize, count: usize, common: &mut [u32], met: &mut Vec<u32>) -> Neighbours {
         for &user in self.of_items.row(item) {
             for &other in self.of_users.row(user as usize) {
                 let count = &mut common[other as usize];
@@ -138,7 +141,7 @@ impl Sets {
             f64::from(common[other as usize]) / (users * others).sqrt()
         };
         let others = met.iter().copied().filter(|&other| other as usize != item);
-        let mut similar: Vec<(u32, f64)> = others.map(|other| (other, similarity(other))).collect();
+        let mut similar: Neighbours = others.map(|other| (other, similarity(other))).collect();
         let by_similarity = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if similar.len() > count {
             similar.select_nth_unstable_by(count, by_similarity);
