@@ -100,7 +100,7 @@ fn every_key_is_commented_and_documented() {
         }
         before = line;
     }
-    assert_eq!(keys, 44);
+    assert_eq!(keys, 45);
 }
 
 #[test]

@@ -126,10 +126,10 @@ impl Default for Config {
 }
 
 impl Loaded {
-    /// Whether something is set that only a live run over servers uses.
+    /// Whether something is set, other than the default, that only a live run over servers uses.
     pub fn is_live(&self) -> bool {
         let sections = ["kafka", "mongodb", "mysql", "redis"];
-        let set = self.settings.iter().filter(|setting| setting.origin != Origin::Default);
+        let set = self.settings.iter().filter(|setting| setting.given != setting.default);
         let mut of = set.filter_map(|setting| setting.key.split_once('.'));
         of.any(|(section, _)| sections.contains(&section))
     }
