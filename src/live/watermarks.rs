@@ -68,14 +68,18 @@ impl Watermarks {
     }
 
     /// Where an idle partition is to be moved on to, if anywhere: to the least watermark of those that are active, or, if
-    /// none is, to `clock`, the time of day less the lateness.
+    /// none is, to `clock`, the time of day less the lateness, or to the largest watermark of all, if that is further: a log
+    /// may be ahead of the clock, and where all are silent it does not matter which of them was so first.
     ///
     /// It is moved on only where somebody waits for that: a tick with events or other records, or, in steps of the slide, a
     /// window that still holds some. A log that has fallen silent for longer makes no entries in the journal.
     pub(super) fn target(&self, partition: u32, clock: Time, tick: Steps, window: Window) -> Option<Time> {
         let own = self.get(partition).filter(|told| told.standing == Standing::Idle)?;
         let active = self.partitions.values().filter(|told| told.standing == Standing::Active);
-        let target = active.map(|told| told.watermark).min().unwrap_or(clock);
+        let largest =
+            self.partitions.values().filter(|told| told.standing == Standing::Idle).map(|told| told.watermark);
+        let silent = clock.max(largest.max().unwrap_or(0));
+        let target = active.map(|told| told.watermark).min().unwrap_or(silent);
         let waiting = self.partitions.values().filter_map(|told| told.waiting).max();
         let slide = window.slide();
         let (waits, step) = if waiting.is_some_and(|waiting| tick.end_of(waiting) >= tick.frontier(own.watermark)) {
@@ -138,6 +142,14 @@ mod tests {
         assert_eq!(all.target(1, 37, steps(10), window()), None, "the next tick has not come");
         let silent = watermarks(&[(10, Standing::Idle, None)]);
         assert_eq!(silent.target(0, 37, steps(10), window()), None, "nothing waits");
+    }
+
+    #[test]
+    fn where_all_are_idle_the_furthest_takes_the_others_along() {
+        let all =
+            watermarks(&[(10, Standing::Idle, Some(12)), (95, Standing::Idle, Some(99)), (999, Standing::Ended, None)]);
+        assert_eq!(all.target(0, 37, steps(10), window()), Some(95));
+        assert_eq!(all.target(1, 37, steps(10), window()), None);
     }
 
     #[test]
