@@ -190,7 +190,8 @@ mod tests {
         ) {
             let mut leaders = Leaders::new(top);
             let mut counts: BTreeMap<ItemId, u64> = BTreeMap::new();
-            let mut entered: VecDeque<(Vec<(ItemId, u64)>, Vec<(Slot, u64)>)> = VecDeque::new();
+            type Added = (Vec<(ItemId, u64)>, Vec<(Slot, u64)>);
+            let mut entered: VecDeque<Added> = VecDeque::new();
             for round in rounds {
                 // Few items, whose counts become large, or many that come and go.
                 let item = |item| ItemId(if narrow { item % 300 } else { item });

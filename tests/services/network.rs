@@ -3,7 +3,7 @@
 use crate::services::variable;
 use crate::stores::Stores;
 use crate::table::{Random, effort, passed};
-use crate::world::{World, events, mysql_database, stderr};
+use crate::world::{World, events, mysql_database, stderr, unused_name};
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -127,7 +127,7 @@ fn redirected(url: &Url, proxy: &Proxy) -> Url {
 /// The servers that all tests share, `sink` behind a proxy. The stores are read without it.
 fn behind(world: &World, sink: &str, trouble: Trouble) -> Option<(Behind, Stores)> {
     let embedded = world.embedded();
-    let name = format!("eddyline_network_{}", std::process::id());
+    let name = unused_name();
     let (direct, proxied, proxy);
     match sink {
         "mongodb" => {

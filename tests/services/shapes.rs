@@ -107,6 +107,10 @@ fn a_partition_that_is_added_while_a_run_is_on_is_repeated_by_a_replay() {
         replay.args(["--set", setting]);
     }
     succeed(replay.arg("--store").arg(&replayed));
-    assert_same(&content(target.stores.embedded.as_ref().unwrap()), &content(&replayed), "a new partition");
+    let mut expected = content(&replayed);
+    // The clock has moved time on, and the window has become empty. Which list a log's end then keeps as the newest is known to
+    // a replay, but not to a run that went on from a snapshot after that (docs/live.md).
+    expected.remove("popular_latest");
+    assert_same(&content(target.stores.embedded.as_ref().unwrap()), &expected, "a new partition");
     passed("partition added while the run is on", 1, "its first watermark is repeated from the journal");
 }

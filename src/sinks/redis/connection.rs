@@ -157,7 +157,10 @@ impl Server {
             return RedisError::Tls { place, reason };
         }
         match (error.kind(), error.code()) {
-            (ErrorKind::AuthenticationFailed, _) => RedisError::Refused { place, reason: described(error) },
+            // What the server said of it, the client keeps to itself.
+            (ErrorKind::AuthenticationFailed, _) => {
+                RedisError::Refused { place, reason: "wrong user or password".into() }
+            }
             (ErrorKind::Io, _) => self.unreachable(io_reason(error)),
             // The login comes before the choice of a database, and nothing else does.
             (ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
