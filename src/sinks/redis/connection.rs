@@ -162,6 +162,10 @@ impl Server {
                 RedisError::Refused { place, reason: "wrong user or password".into() }
             }
             (ErrorKind::Io, _) => self.unreachable(io_reason(error)),
+            // The client did not log in, and was told so when it chose a database.
+            _ if described(error).contains("Authentication required") => {
+                RedisError::Refused { place, reason: "it wants a password".into() }
+            }
             // The login comes before the choice of a database, and nothing else does.
             (ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
                 RedisError::NoDatabase { place, reason: described(error) }

@@ -42,7 +42,7 @@ fn a_wrong_address_a_wrong_login_and_a_missing_database_are_told_apart() {
     let none = with(&scratch, |url| url.set_password(None).unwrap());
     assert_eq!(
         refusal(&scratch, &none).to_string(),
-        format!("{place} refuses the login: NOAUTH Authentication required.; {advice}")
+        format!("{place} refuses the login: it wants a password; {advice}")
     );
     let error = refusal(&scratch, &with(&scratch, |url| url.set_path("77777"))).to_string();
     assert!(error.contains("has no database of that number (DB index is out of range)"), "{error}");
