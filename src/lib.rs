@@ -21,3 +21,4 @@ pub mod serve;
 pub mod sinks;
 pub mod sources;
 pub mod telemetry;
+pub mod train;
