@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 6] = ["replay", "generate", "produce", "check", "completions", "man"];
+const COMMANDS: [&str; 8] = ["replay", "generate", "prepare", "evaluate", "produce", "check", "completions", "man"];
 
 /// Eddyline, without anything of this process's environment that it listens to.
 fn eddyline(arguments: &[&str]) -> Command {
@@ -451,4 +451,81 @@ fn a_full_disk_is_told() {
     };
     let output = eddyline(&["man"]).stdout(full).output().unwrap();
     assert!(one_error(&output, 1).starts_with("can't write to standard output: No space left on device"));
+}
+
+/// A log of 40 users with 8 events each, by time.
+fn small_log() -> String {
+    (0..8_u64)
+        .flat_map(|at| {
+            (0..40_u64).map(move |user| format!("{},{},pv,{}\n", user + 1, (user * at) % 15, at * 100 + user))
+        })
+        .collect()
+}
+
+#[test]
+fn what_prepare_is_given_must_make_sense() {
+    let dir = files(&[("log.csv", "1,2,pv,3\n1,3,pv,4\n"), ("rubbish.csv", "a,b\n"), ("user.csv", "1,0,20,1\n")]);
+    let (out, at) = (within(&dir, "out"), |name| within(&dir, name));
+    let usage = usage_error(&["prepare", &at("log.csv"), "--out", &out, "--light-events", "6-60"]);
+    assert_eq!(usage, "--light-events must end before --heavy-events start: a user is in one group only");
+    let range = usage_error(&["prepare", &at("log.csv"), "--out", &out, "--light-events", "9-8"]);
+    assert!(range.contains("expected a range of at least 1 event, such as 6-50"), "{range}");
+    let failure = |input: &str| one_error(&run(&["prepare", input, "--out", &out, "-q"]), 1);
+    assert!(failure(&at("nowhere.csv")).ends_with("nowhere.csv: no such file; check the path"));
+    let directory = dir.path().to_str().unwrap();
+    assert!(failure(directory).contains("no user_behavior.csv in it"));
+    let few = failure(&at("log.csv"));
+    assert!(few.contains("no user is left: of 1 users 1 have fewer than 6 events"), "{few}");
+    let rubbish = failure(&at("rubbish.csv"));
+    assert!(rubbish.contains("none of its 1 lines is an event (") && rubbish.contains("rubbish.csv"), "{rubbish}");
+    assert!(fs::read_dir(&out).map_or(0, |entries| entries.count()) == 0);
+}
+
+#[test]
+fn a_log_is_prepared_and_evaluated_the_same_every_time() {
+    let dir = files(&[("log.csv", &small_log())]);
+    let (log, out) = (within(&dir, "log.csv"), within(&dir, "out"));
+    let prepared = run(&["prepare", &log, "--out", &out, "--json"]);
+    assert!(prepared.status.success(), "{}", stderr(&prepared));
+    let summary: serde_json::Value = serde_json::from_str(stdout(&prepared)).unwrap();
+    assert_eq!(
+        (summary["read"]["events"].as_u64(), summary["selection"]["users_light"].as_u64()),
+        (Some(320), Some(21))
+    );
+    let events = within(&dir, "out/events.csv");
+    let first = fs::read(&events).unwrap();
+    assert!(run(&["prepare", &log, "--out", &out]).status.success());
+    assert_eq!(fs::read(&events).unwrap(), first);
+
+    let page = within(&dir, "report.html");
+    let evaluated =
+        run(&["evaluate", &events, "--report", &page, "--set", "time.tick=1s", "--set", "popular.slide=80s"]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    let text = stdout(&evaluated);
+    for word in ["item-kNN", "recent popularity", "all items, k = 10", "skew check", "all as in training", "Report: "] {
+        assert!(text.contains(word), "{word} is missing in\n{text}");
+    }
+    assert!(fs::read_to_string(&page).unwrap().contains("Methods side by side"));
+    let json = || stdout(&run(&["evaluate", &events, "--json"])).to_owned();
+    assert_eq!(json(), json());
+    let value: serde_json::Value = serde_json::from_str(&json()).unwrap();
+    assert_eq!(value["skew"]["different"], 0);
+    assert_eq!(value["evaluation"]["methods"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn what_evaluate_is_given_must_make_sense() {
+    let dir = files(&[("log.csv", &small_log())]);
+    let (log, empty) = (within(&dir, "log.csv"), dir.path().to_str().unwrap());
+    assert_eq!(usage_error(&["evaluate", &log, "--k", "0"]), "--k must be at least 1");
+    assert_eq!(
+        usage_error(&["evaluate", &log, "--algorithm", "ddpg"]),
+        "--algorithm is about a model: add --model-dir DIR"
+    );
+    let unknown = usage_error(&["evaluate", &log, "--algorithm", "dqn"]);
+    assert!(unknown.contains("\"dqn\" is not an algorithm; choose reinforce, ddpg or bcq"), "{unknown}");
+    let missing = one_error(&run(&["evaluate", &log, "--model-dir", empty]), 1);
+    assert!(missing.contains("none of model_reinforce.pt, model_ddpg.pt, model_bcq.pt is there"), "{missing}");
+    let nowhere = one_error(&run(&["evaluate", &within(&dir, "nowhere.csv")]), 1);
+    assert!(nowhere.ends_with("nowhere.csv: no such file; check the path"), "{nowhere}");
 }

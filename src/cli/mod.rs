@@ -7,11 +7,13 @@ mod check;
 mod cluster;
 mod completions;
 mod configuration;
+mod evaluate;
 mod failure;
 mod generate;
 mod man;
 mod outcome;
 mod parse;
+mod prepare;
 mod produce;
 mod replay;
 mod run;
@@ -46,6 +48,8 @@ enum Command {
     Replay(Box<replay::ReplayArgs>),
     Run(Box<run::RunArgs>),
     Generate(Box<generate::GenerateArgs>),
+    Prepare(Box<prepare::PrepareArgs>),
+    Evaluate(Box<evaluate::EvaluateArgs>),
     Produce(Box<produce::ProduceArgs>),
     Train(Box<train::TrainArgs>),
     Check(check::CheckArgs),
@@ -119,6 +123,8 @@ fn run(arguments: &[OsString], trainer: Option<Trainer>) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(*args, &terminal),
         Command::Train(args) => train::run(&args, &terminal, trainer),
         Command::Generate(args) => generate::run(&args, &terminal),
+        Command::Prepare(args) => prepare::run(*args),
+        Command::Evaluate(args) => evaluate::run(*args, &terminal),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

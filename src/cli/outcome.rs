@@ -37,7 +37,7 @@ pub(super) fn show(plan: &ReplayPlan, outcome: &Outcome, json: bool, page: Optio
 }
 
 /// A page that is only there when it is whole.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("html.partial");
     std::fs::write(&partial, text)
         .and_then(|()| std::fs::rename(&partial, path))
@@ -89,7 +89,7 @@ fn table(summary: &Summary) -> String {
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
-fn date(time: u64) -> String {
+pub(super) fn date(time: u64) -> String {
     let timestamp = i64::try_from(time).ok().and_then(|time| jiff::Timestamp::from_millisecond(time).ok());
     timestamp.map_or_else(|| time.to_string(), |timestamp| timestamp.to_string())
 }

@@ -6,11 +6,14 @@
 //!                                    metrics  bootstrap ◀── random
 //! ```
 //!
+//! [`holdout`] measures models against the test part of a log instead, offline.
+//!
 //! The dataflow counts in integers; here, once, ratios are made of them. A [`Summary`] is a pure function of the counts and
 //! the seed: no clock, and the same bits whatever the number of threads. What each number means is in `docs/evaluation.md`.
 
 mod bootstrap;
 mod format;
+pub mod holdout;
 mod metrics;
 mod random;
 pub mod report;

@@ -7,9 +7,9 @@ use serde::Serialize;
 use std::num::NonZero;
 
 /// Resamples of the bootstrap (contract, section 6).
-const RESAMPLES: usize = 1000;
+pub(super) const RESAMPLES: usize = 1000;
 /// Share of the resamples that lie within an interval (contract, section 6).
-const CONFIDENCE: f64 = 0.95;
+pub(super) const CONFIDENCE: f64 = 0.95;
 
 /// The whole result; serialised, it is the `evaluation` object of `--json`, whose keys are stable (`docs/evaluation.md`).
 #[derive(Clone, Debug, PartialEq, Serialize)]

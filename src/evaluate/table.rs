@@ -100,7 +100,7 @@ fn metrics_table(title: &str, n: usize, style: Style) -> Table {
     empty_table(title, ["hit rate".into(), format!("NDCG@{n}"), format!("MRR@{n}"), "reward".into()], style)
 }
 
-fn empty_table(title: &str, headings: [String; 4], style: Style) -> Table {
+pub(super) fn empty_table(title: &str, headings: [String; 4], style: Style) -> Table {
     let mut table = Table::new();
     let rule = if style == Style::Plain { '-' } else { '─' };
     table.load_style(TableStyle::new().header_separator(LineStyle::none().fill(rule).junction(rule)));
@@ -122,11 +122,11 @@ fn empty_table(title: &str, headings: [String; 4], style: Style) -> Table {
     table
 }
 
-fn row(label: &str, cells: [Cell; 4]) -> Vec<Cell> {
+pub(super) fn row(label: &str, cells: [Cell; 4]) -> Vec<Cell> {
     std::iter::once(Cell::new(label)).chain(cells).collect()
 }
 
-fn cell(text: &str) -> Cell {
+pub(super) fn cell(text: &str) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 

@@ -37,6 +37,11 @@ impl Model {
         self.packed.history()
     }
 
+    /// What scores.
+    pub fn packed(&self) -> &Arc<PackedModel> {
+        &self.packed
+    }
+
     /// Raw user ids and their indices.
     pub fn users(&self) -> &IdMap {
         &self.users

@@ -108,6 +108,14 @@ pub struct Outcome {
 /// # Errors
 /// Anything that keeps the results from being complete; then no output looks whole.
 pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
+    run_into(plan, Vec::new())
+}
+
+/// [`run`], with more sinks than the plan names. There are no other processes then.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_into(plan: &ReplayPlan, more: Vec<Box<dyn Sink>>) -> Result<Option<Outcome>, ReplayError> {
     let started = Instant::now();
     let gauges = &Arc::new(Gauges { stop: plan.stop.clone(), ..Gauges::default() });
     let options = source_options(&plan.config, plan.log_name.clone(), plan.files.len())?;
@@ -121,10 +129,12 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
     let model = plan.load_model()?;
     let settings = plan.settings(model.as_ref())?;
     let model_hash = model.as_ref().filter(|_| plan.shows_model()).map(|model| model.content_hash());
-    let sinks = match plan.wants_rows() && plan.is_first_process() {
+    let wants_rows = plan.wants_rows() || !more.is_empty();
+    let sinks = match wants_rows && plan.is_first_process() {
         true => {
             let ids = crate::plan::output_ids(&plan.config, model.as_ref()).map_err(ReplayError::Configuration)?;
-            let sinks = open_sinks(plan, &log, &settings, &journal, (model_hash.clone(), ids))?;
+            let mut sinks = open_sinks(plan, &log, &settings, &journal, (model_hash.clone(), ids))?;
+            sinks.extend(more);
             Some(SinkSet::spawn(sinks, Pace::Replay, SINK_QUEUE_BYTES, &Stop::default())?)
         }
         false => None,
@@ -137,7 +147,7 @@ pub fn run(plan: &ReplayPlan) -> Result<Option<Outcome>, ReplayError> {
         sinks: Arc::new(Mutex::new(sinks)),
         gauges: gauges.clone(),
     });
-    let (cluster, agreement) = (plan.cluster(), plan.agreement(&shared, model_hash.as_deref())?);
+    let (cluster, agreement) = (plan.cluster(), plan.agreement(&shared, model_hash.as_deref(), wants_rows)?);
     let watch = Watch::start(plan, &log, gauges);
     let for_workers = shared.clone();
     let outcomes = cluster::execute(&cluster, &agreement, move |worker, wishes| {

@@ -63,8 +63,13 @@ impl ReplayPlan {
 
     /// What all processes must have in common: input, and everything that changes results or operators. And what process
     /// 0 decides, whose store and files they are.
-    pub(super) fn agreement(&self, shared: &Shared, model: Option<&str>) -> Result<Agreement, ReplayError> {
-        let wishes = if self.wants_rows() { vec![WANTS_ROWS.to_owned()] } else { Vec::new() };
+    pub(super) fn agreement(
+        &self,
+        shared: &Shared,
+        model: Option<&str>,
+        wants_rows: bool,
+    ) -> Result<Agreement, ReplayError> {
+        let wishes = if wants_rows { vec![WANTS_ROWS.to_owned()] } else { Vec::new() };
         if self.processes.is_none() {
             return Ok(Agreement { parts: Vec::new(), wishes });
         }

@@ -54,6 +54,47 @@ pub fn record_at(text: &[u8], first: bool, line: u32) -> Option<&[u8]> {
     (at < text.len()).then(|| line_at(text, at).0)
 }
 
+/// The records of a chunk by their lines, as [`parse`] counts them, for lines that are asked for in ascending order: then the
+/// chunk is scanned once.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u32,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of `text`; `first` says that it is the start of a file.
+    pub fn new(text: &'a [u8], first: bool) -> Lines<'a> {
+        Lines { text, at: if first { without_mark(text) } else { 0 }, line: 0 }
+    }
+
+    /// The record on line `line`, which must not be before the one asked for last; `None` past the last line.
+    pub fn line(&mut self, line: u32) -> Option<&'a [u8]> {
+        while self.line < line {
+            self.at += memchr(b'\n', self.text.get(self.at..)?)? + 1;
+            self.line += 1;
+        }
+        (self.at < self.text.len()).then(|| line_at(self.text, self.at).0)
+    }
+}
+
+/// The numbers in the `N` columns of `record` from column `first` on; `None` for one that is missing or no number.
+pub fn numbers_from<const N: usize>(format: &Format, record: &[u8], first: usize) -> [Option<u64>; N] {
+    let mut fields = record.split(|&byte| byte == format.delimiter()).skip(first);
+    std::array::from_fn(|_| fields.next().and_then(|field| number(format.trim(field))))
+}
+
+/// Whether each column of `record` holds more than blanks.
+pub fn filled_columns(format: &Format, record: &[u8]) -> impl Iterator<Item = bool> {
+    record.split(|&byte| byte == format.delimiter()).map(|field| !format.trim(field).is_empty())
+}
+
+/// How many columns `record` has.
+pub fn column_count(format: &Format, record: &[u8]) -> usize {
+    record.split(|&byte| byte == format.delimiter()).count()
+}
+
 /// Where the text starts behind a byte order mark.
 pub(super) fn without_mark(text: &[u8]) -> usize {
     if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }

@@ -13,19 +13,19 @@ const BELOW: f64 = 42.0;
 
 /// What the numbers of a plot are.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Values,
     /// Shown with a sign, and with zero in sight.
     Differences,
 }
 
 /// One line of a plot of intervals.
-struct Row {
-    label: String,
+pub(super) struct Row {
+    pub(super) label: String,
     /// Whose mark it bears.
-    method: usize,
-    kind: Kind,
-    estimate: Option<Estimate>,
+    pub(super) method: usize,
+    pub(super) kind: Kind,
+    pub(super) estimate: Option<Estimate>,
 }
 
 /// One plot for each metric, over all events.
@@ -70,7 +70,7 @@ fn axis_title(metric: usize, name: &str) -> String {
     }
 }
 
-fn plot_rows(markup: &mut Markup, rows: &[Row], title: &str) {
+pub(super) fn plot_rows(markup: &mut Markup, rows: &[Row], title: &str) {
     let height = TOP + ROW * rows.len() as f64 + BELOW;
     let area = Area { left: 128.0, right: plot::WIDTH - 22.0, top: TOP, bottom: height - BELOW };
     let ticks = interval_ticks(rows);

@@ -10,6 +10,7 @@
 //! Okabe and Ito, told apart by colour-blind people), in dash and in mark.
 
 mod calendar;
+mod holdout;
 mod intervals;
 mod lists;
 mod markup;
@@ -23,6 +24,8 @@ mod tables;
 mod tests;
 mod throughput;
 mod users;
+
+pub use holdout::render as render_holdout;
 
 use super::format::{counted, fixed};
 use super::summary::{Estimate, Summary, totals};
@@ -42,16 +45,21 @@ pub struct Facts {
 
 /// The report as an HTML document (which is also well-formed XML).
 pub fn render(summary: &Summary, evaluation: &Evaluation, facts: &Facts) -> String {
+    page(&facts.title, |markup| body(markup, summary, evaluation, facts))
+}
+
+/// A document with this title and body.
+fn page(title: &str, body: impl FnOnce(&mut Markup)) -> String {
     let mut markup = Markup::default();
     markup.verbatim("<!DOCTYPE html>\n");
     markup.element("html", &[("lang", &"en"), ("xmlns", &"http://www.w3.org/1999/xhtml")], |markup| {
         markup.element("head", &[], |markup| {
             markup.leaf("meta", &[("charset", &"utf-8")]);
             markup.leaf("meta", &[("name", &"viewport"), ("content", &"width=device-width, initial-scale=1")]);
-            markup.labelled("title", &[], &facts.title);
+            markup.labelled("title", &[], title);
             markup.element("style", &[], |markup| markup.verbatim(include_str!("style.css")));
         });
-        markup.element("body", &[], |markup| body(markup, summary, evaluation, facts));
+        markup.element("body", &[], body);
     });
     markup.into_string()
 }
@@ -60,14 +68,7 @@ fn body(markup: &mut Markup, summary: &Summary, evaluation: &Evaluation, facts: 
     markup.element("header", &[], |markup| {
         markup.labelled("h1", &[], &facts.title);
         findings(summary).into_iter().for_each(|sentence| markup.labelled("p", &[], sentence));
-        markup.element("dl", &[], |markup| {
-            for (name, value) in &facts.facts {
-                markup.element("div", &[], |markup| {
-                    markup.labelled("dt", &[], name);
-                    markup.labelled("dd", &[], value);
-                });
-            }
-        });
+        fact_list(markup, &facts.facts);
     });
     markup.element("main", &[], |markup| {
         if summary.events > 0 {
@@ -77,6 +78,17 @@ fn body(markup: &mut Markup, summary: &Summary, evaluation: &Evaluation, facts: 
         if !spans.is_empty() {
             section(markup, "Throughput", "Between successive readings of the number of events read.", |markup| {
                 throughput::figures(markup, &spans);
+            });
+        }
+    });
+}
+
+fn fact_list(markup: &mut Markup, facts: &[(String, String)]) {
+    markup.element("dl", &[], |markup| {
+        for (name, value) in facts {
+            markup.element("div", &[], |markup| {
+                markup.labelled("dt", &[], name);
+                markup.labelled("dd", &[], value);
             });
         }
     });

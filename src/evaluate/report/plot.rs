@@ -80,15 +80,18 @@ pub(super) fn polyline(markup: &mut Markup, class: &str, points: &[(f64, f64)]) 
     markup.leaf("polyline", &[("class", &class), ("points", &points.join(" "))]);
 }
 
-/// The class that gives the method at this index of `METHODS` its colour and dash.
+/// The classes that give methods their colours and dashes.
+const METHOD_CLASSES: [&str; 8] = ["m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7"];
+
+/// The class that gives the method at this index its colour and dash. After eight they come again.
 pub(super) fn method_class(method: usize) -> &'static str {
-    ["m0", "m1", "m2"][method]
+    METHOD_CLASSES[method % METHOD_CLASSES.len()]
 }
 
 /// The mark of a method: a circle, a square or a triangle, so that colour is not all that tells them apart.
 pub(super) fn marker(markup: &mut Markup, method: usize, (x, y): (f64, f64), radius: f64) {
     let class = format!("mark {}", method_class(method));
-    match method {
+    match method % 3 {
         0 => markup.leaf("circle", &[("class", &class), ("cx", &Px(x)), ("cy", &Px(y)), ("r", &Px(radius))]),
         1 => {
             let side = 1.8 * radius;

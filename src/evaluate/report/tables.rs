@@ -46,12 +46,12 @@ pub(super) fn metrics(markup: &mut Markup, summary: &Summary) {
     });
 }
 
-fn scrolling_table(markup: &mut Markup, content: impl FnOnce(&mut Markup)) {
+pub(super) fn scrolling_table(markup: &mut Markup, content: impl FnOnce(&mut Markup)) {
     // Focusable, so that it can be scrolled by keyboard.
     markup.element("div", &[("class", &"scroll"), ("tabindex", &0)], |markup| markup.element("table", &[], content));
 }
 
-fn head(markup: &mut Markup, names: &[String]) {
+pub(super) fn head(markup: &mut Markup, names: &[String]) {
     markup.element("thead", &[], |markup| {
         markup.element("tr", &[], |markup| {
             markup.labelled("th", &[("scope", &"col")], "method");
