@@ -48,7 +48,6 @@ pub enum TrainError {
     },
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
-    #[cfg(feature = "train")]
     Torch(#[from] tch::TchError),
     /// The loss is no number.
     #[error(
@@ -148,7 +147,6 @@ impl TrainError {
 }
 
 /// libtorch's messages go on with the C++ call stack.
-#[cfg(feature = "train")]
 fn first_line(error: &tch::TchError) -> String {
     let text = match error {
         tch::TchError::Torch(text) => text.clone(),

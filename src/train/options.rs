@@ -1,6 +1,7 @@
 //! What a training is told, with the defaults of the contract, section 8.
 
 use serde::Serialize;
+use serde_json::{Map, Value, json, to_value};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -76,7 +77,7 @@ pub enum EmbeddingLoss {
 }
 
 /// The numbers that decide what comes out. Two runs with equal ones, on equal data, may share a checkpoint.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
     /// Everything random follows from it.
     pub seed: u64,
@@ -87,13 +88,11 @@ pub struct Hyperparameters {
     /// Share of the samples that is held out for early stopping; 0 without it.
     pub held_out: f64,
     /// What only this subject has.
-    #[serde(flatten)]
     pub own: Own,
 }
 
 /// What one subject has and others lack.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Own {
     /// `train embeddings`.
     Embeddings(EmbeddingParameters),
@@ -203,6 +202,22 @@ impl Hyperparameters {
             Subject::Policy(Algorithm::Bcq) => (2048, 1e-5, Own::Bcq(policy, BcqParameters::default())),
         };
         Hyperparameters { seed: 1, batch, lr, held_out: 0.0, own }
+    }
+
+    /// All of them in one object.
+    pub fn json(&self) -> Value {
+        let part = |value: Result<Value, serde_json::Error>| match value {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        let own = match &self.own {
+            Own::Embeddings(own) => vec![part(to_value(own))],
+            Own::Reinforce(policy, own) => vec![part(to_value(policy)), part(to_value(own))],
+            Own::Ddpg(policy, own) => vec![part(to_value(policy)), part(to_value(own))],
+            Own::Bcq(policy, own) => vec![part(to_value(policy)), part(to_value(own))],
+        };
+        let common = json!({ "seed": self.seed, "batch": self.batch, "lr": self.lr, "held_out": self.held_out });
+        [part(Ok(common))].into_iter().chain(own).flatten().collect::<Map<_, _>>().into()
     }
 
     /// What is trained.

@@ -31,7 +31,7 @@ pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Summar
     let subject = plan.parameters.subject();
     let checkpoint = publish::checkpoint_path(&plan.dir, subject);
     if subject == Subject::Embeddings && !plan.restart {
-        refuse_orphans(&plan.dir, &checkpoint)?;
+        refuse_orphans(&plan.dir)?;
     }
     let log = Interactions::read(&plan.data, &plan.format)?;
     if log.catalogue < 2 {
@@ -51,7 +51,7 @@ pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Summar
     if plan.restart && checkpoint.exists() {
         fs::remove_file(&checkpoint).map_err(TrainError::io(&checkpoint, "remove"))?;
     }
-    let parameters = serde_json::to_string(&plan.parameters).unwrap_or_default();
+    let parameters = plan.parameters.json().to_string();
     let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint };
     let (ended, content_hash) = match subject {
         Subject::Embeddings => (trainer.embeddings()?, None),
@@ -146,11 +146,10 @@ fn hash(tables: &Tables) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// New embeddings would leave the policies of the old ones without their tables. A run that is under way, or that says the
-/// same again, does not replace anything.
-fn refuse_orphans(dir: &Path, checkpoint: &Path) -> Result<(), TrainError> {
+/// New embeddings would leave the policies of the old ones without their tables.
+fn refuse_orphans(dir: &Path) -> Result<(), TrainError> {
     let policies = publish::policies_in(dir);
-    if policies.is_empty() || checkpoint.exists() && policies.is_empty() {
+    if policies.is_empty() {
         return Ok(());
     }
     let names: Vec<String> = policies.into_iter().map(|algorithm| algorithm.file_name()).collect();
