@@ -374,7 +374,7 @@ impl Embeddings {
                 let by_row = by_rows.f_narrow(1, at as i64 * dim, dim)?;
                 let mut dense = table.view()?.f_zeros_like()?;
                 let dense = dense.f_index_add_(0, &Tensor::f_from_slice(rows)?, &by_row)?;
-                dense.f_get(i64::from(table.padding()))?.f_zero_()?;
+                drop(dense.f_get(i64::from(table.padding()))?.f_zero_()?);
                 all.push((format!("{}.table{at}", tower.name), dense));
             }
             let layers = tower.layers.iter().zip(by_layers);

@@ -40,7 +40,7 @@ impl Table {
             values,
             lr,
         };
-        table.view()?.f_get(rows - 1)?.f_zero_()?;
+        drop(table.view()?.f_get(rows - 1)?.f_zero_()?);
         Ok(table)
     }
 
@@ -74,7 +74,7 @@ impl Table {
         }
         let index = Tensor::f_from_slice(rows)?.f_to_device(self.gradient.device())?;
         let mut gradient = self.gradient.f_index_add_(0, &index, by_rows)?;
-        gradient.f_get(i64::from(self.padding()))?.f_zero_()?;
+        drop(gradient.f_get(i64::from(self.padding()))?.f_zero_()?);
         let flat = |tensor: &Tensor| tensor.f_view([-1]);
         rates.apply(flat(&self.view()?)?, &flat(&gradient)?, flat(&self.first)?, flat(&self.second)?)?;
         gradient.f_zero_().map(drop)

@@ -85,7 +85,9 @@ events.Reload()
 print(sorted(events.Tags()["scalars"]))
 print([(event.step, round(event.value, 4)) for event in events.Scalars("epoch/critic_loss")])
 "#;
-    let python = std::env::var_os("EDDYLINE_TORCH_PYTHON").unwrap_or_else(|| "python3".into());
+    let named = |name| std::env::var_os(name);
+    let python = named("EDDYLINE_TENSORBOARD_PYTHON").or_else(|| named("EDDYLINE_TORCH_PYTHON"));
+    let python = python.unwrap_or_else(|| "python3".into());
     let has =
         Command::new(&python).args(["-c", "import tensorboard"]).output().is_ok_and(|output| output.status.success());
     if !has {
