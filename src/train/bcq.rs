@@ -29,7 +29,6 @@ type Result<T> = std::result::Result<T, TchError>;
 
 const LOG_STD_MIN: f64 = -4.0;
 const LOG_STD_MAX: f64 = 15.0;
-const Z_MAX: f32 = 0.5;
 
 /// Generator, perturbator, critics, and the targets.
 #[derive(Debug)]
@@ -64,25 +63,20 @@ impl Noise {
     /// Of `count` samples from the place `first` of an epoch's order on.
     pub(super) fn draw(seed: u64, epoch: u32, first: u64, count: usize, dim: usize, actions: usize) -> Noise {
         let latent = 2 * dim;
-        let draw = |stream, per_sample: usize| {
+        let draw = |stream, per_sample: usize, fill: fn(&Draws, u64, &mut [f32])| {
             let mut values = vec![0.0; count * per_sample];
             // Blocks of four are dealt to samples whole, so that a sample's numbers do not depend on the batch's size.
             let blocks = per_sample.div_ceil(4) as u64;
             let draws = Draws::new(seed, stream, epoch);
             for (sample, values) in (first..).zip(values.chunks_mut(per_sample)) {
-                draws.fill_normal(sample * blocks, values);
+                fill(&draws, sample * blocks, values);
             }
             values
         };
-        let clamped = |stream, per_sample| {
-            let mut values = draw(stream, per_sample);
-            values.iter_mut().for_each(|value| *value = value.clamp(-Z_MAX, Z_MAX));
-            values
-        };
         Noise {
-            generator: draw(Stream::Generator, latent),
-            targets: clamped(Stream::Targets, latent * actions),
-            actions: clamped(Stream::Actions, latent),
+            generator: draw(Stream::Generator, latent, Draws::fill_normal),
+            targets: draw(Stream::Targets, latent * actions, Draws::fill_clamped_normal),
+            actions: draw(Stream::Actions, latent, Draws::fill_clamped_normal),
         }
     }
 }
