@@ -23,3 +23,4 @@ pub mod serve;
 pub mod sinks;
 pub mod sources;
 pub mod telemetry;
+pub mod train;

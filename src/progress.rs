@@ -33,6 +33,25 @@ pub struct Update {
     pub event_time: Option<Time>,
 }
 
+/// How far a training is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrainingUpdate {
+    /// Batches done, those of earlier runs of the same training too.
+    pub done: u64,
+    /// Batches there are to do.
+    pub total: u64,
+    /// Batches that were done before this process began.
+    pub done_before: u64,
+    /// Samples of this process.
+    pub samples: u64,
+    /// The epoch that is under way, from 1.
+    pub epoch: u32,
+    /// Epochs in all.
+    pub epochs: u32,
+    /// What the last batch told.
+    pub losses: Vec<(&'static str, f64)>,
+}
+
 /// Where progress is shown. Clones show the same.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -70,6 +89,13 @@ impl Progress {
         }
     }
 
+    /// Shows how far a training is; cheap enough for every batch.
+    pub fn training(&self, update: &TrainingUpdate) {
+        if let Some(bar) = &self.bar {
+            bar.lock().unwrap_or_else(PoisonError::into_inner).training(update, self.color);
+        }
+    }
+
     /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
@@ -89,22 +115,37 @@ impl Bar {
     }
 
     fn update(&mut self, update: &Update, color: bool) {
-        let now = Instant::now();
-        if self.shown.is_some_and(|shown| now < shown + INTERVAL) {
-            return;
-        }
-        if self.shown.is_none() {
-            self.bar.set_style(style(update.total.is_some(), color));
-        }
-        self.shown = Some(now);
-        let elapsed = now - self.started;
+        let Some(elapsed) = self.due(update.total.is_some(), color) else { return };
         let rate = self.rate.observe(elapsed, update.events);
         let done = update.total.map(|total| share(update.done, total));
+        self.show(done, line(update, rate, done, elapsed));
+    }
+
+    fn training(&mut self, update: &TrainingUpdate, color: bool) {
+        let Some(elapsed) = self.due(true, color) else { return };
+        let rate = self.rate.observe(elapsed, update.samples);
+        self.show(Some(share(update.done, update.total)), training_line(update, rate, elapsed));
+    }
+
+    /// Since when the bar is there, if it is time to make it anew.
+    fn due(&mut self, is_bounded: bool, color: bool) -> Option<Duration> {
+        let now = Instant::now();
+        if self.shown.is_some_and(|shown| now < shown + INTERVAL) {
+            return None;
+        }
+        if self.shown.is_none() {
+            self.bar.set_style(style(is_bounded, color));
+        }
+        self.shown = Some(now);
+        Some(now - self.started)
+    }
+
+    fn show(&mut self, done: Option<f64>, line: String) {
         if let Some(done) = done {
             self.bar.set_length(STEPS);
             self.bar.set_position((done * STEPS as f64) as u64);
         }
-        self.bar.set_message(line(update, rate, done, elapsed));
+        self.bar.set_message(line);
         self.bar.tick();
     }
 }
@@ -153,6 +194,17 @@ fn line(update: &Update, rate: f64, done: Option<f64>, elapsed: Duration) -> Str
     parts.extend(update.late.map(|late| format!("{} late", grouped(late))));
     parts.extend(update.event_time.and_then(date));
     parts.extend(done.and_then(|done| remaining(done, elapsed)).map(|left| format!("ETA {}", clock(left))));
+    parts.join("  ")
+}
+
+/// ` 12%  epoch 3/10  loss 0.4321  410k samples/s  ETA 2m05s`
+fn training_line(update: &TrainingUpdate, rate: f64, elapsed: Duration) -> String {
+    let mut parts = vec![format!("{:3.0}%", (share(update.done, update.total) * 100.0).floor())];
+    parts.push(format!("epoch {}/{}", update.epoch, update.epochs));
+    parts.extend(update.losses.iter().map(|(name, loss)| format!("{name} {loss:.4}")));
+    parts.push(format!("{} samples/s", short(rate)));
+    let own = share(update.done - update.done_before, update.total - update.done_before);
+    parts.extend(remaining(own, elapsed).map(|left| format!("ETA {}", clock(left))));
     parts.join("  ")
 }
 
@@ -225,6 +277,21 @@ mod tests {
         let shown = line(&update, 2_310_000.0, Some(0.54), Duration::from_secs(6));
         let expected = " 54%  2.31M events/s  12.4M events  3 rejected  1,204 late  2017-11-26 08:13:20  ETA 5s";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_training_tells_its_loss_and_when_it_ends() {
+        let update = TrainingUpdate {
+            done: 60,
+            total: 100,
+            done_before: 20,
+            samples: 81_920,
+            epoch: 3,
+            epochs: 5,
+            losses: vec![("loss", 0.43219)],
+        };
+        let shown = training_line(&update, 8_192.0, Duration::from_secs(10));
+        assert_eq!(shown, " 60%  epoch 3/5  loss 0.4322  8.19k samples/s  ETA 10s");
     }
 
     #[test]

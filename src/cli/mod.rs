@@ -19,14 +19,17 @@ mod replay;
 mod run;
 mod signals;
 mod stdout;
+mod train;
 
 use crate::evaluate::Style;
 use crate::progress::Progress;
 use crate::telemetry::{self, LogFormat};
+use crate::train::{Plan, Summary};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 /// A real-time recommender: a stream of behaviour goes in; recommendations, trending items and a clean log come out.
 #[derive(Debug, Parser)]
@@ -48,6 +51,7 @@ enum Command {
     Prepare(Box<prepare::PrepareArgs>),
     Evaluate(Box<evaluate::EvaluateArgs>),
     Produce(Box<produce::ProduceArgs>),
+    Train(Box<train::TrainArgs>),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -84,14 +88,27 @@ impl Terminal {
     }
 }
 
+/// What trains, in the program that is linked with libtorch.
+#[derive(Clone, Copy, Debug)]
+pub struct Trainer(pub fn(&Plan, &Progress, &AtomicBool) -> anyhow::Result<Summary>);
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    failure::install_panic_hook();
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    failure::guard(|| run(&arguments))
+    start(None)
 }
 
-fn run(arguments: &[OsString]) -> anyhow::Result<()> {
+/// Runs the command that the process was started with; `train` by `trainer` and not in another program.
+pub fn main_with(trainer: Trainer) -> ExitCode {
+    start(Some(trainer))
+}
+
+fn start(trainer: Option<Trainer>) -> ExitCode {
+    failure::install_panic_hook();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    failure::guard(|| run(&arguments, trainer))
+}
+
+fn run(arguments: &[OsString], trainer: Option<Trainer>) -> anyhow::Result<()> {
     let color = typed_color(arguments);
     failure::set_color(is_colored(color, std::io::stderr().is_terminal()));
     let matches = match command().color(color).try_get_matches_from(arguments) {
@@ -104,6 +121,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         Command::Replay(args) => replay::run(*args, terminal),
         Command::Run(args) => run::run(*args),
         Command::Produce(args) => produce::run(*args, &terminal),
+        Command::Train(args) => train::run(&args, &terminal, trainer),
         Command::Generate(args) => generate::run(&args, &terminal),
         Command::Prepare(args) => prepare::run(*args),
         Command::Evaluate(args) => evaluate::run(*args, &terminal),

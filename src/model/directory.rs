@@ -94,9 +94,85 @@ impl ModelDirectory {
         check_map_size(&item_map.path, &items, weights.items.rows, algorithm, ITEMS)?;
         let content_hash = content_hash(&[model, user_map, item_map]);
         fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the directory", e))?;
-        write_all(dir, &files)?;
+        write_all(dir, &files, &[])?;
         Ok(ModelDirectory { algorithm, weights, users, items, content_hash })
     }
+
+    /// Writes a policy that was trained on the tables of a directory into it: all of its state_dict, and `companions`, files
+    /// that go with it, which are told the content hash. They come as [`ModelDirectory::save`] has it, the `model_*.pt` last.
+    pub fn save_policy(
+        dir: &Path,
+        algorithm: Algorithm,
+        state: StateDict,
+        companions: impl FnOnce(&str) -> Vec<(String, Vec<u8>)>,
+    ) -> Result<ModelDirectory, ModelError> {
+        let name = algorithm.file_name();
+        let path = dir.join(&name);
+        let (bytes, weights) = layers::write_state(state, algorithm)
+            .map_err(|e| ModelError::Weights { path: path.clone(), reason: e.into() })?;
+        let model = FileBytes { path, name, bytes };
+        let (user_map, item_map) = (FileBytes::read(dir, USER_MAP)?, FileBytes::read(dir, ITEM_MAP)?);
+        let content_hash = content_hash(&[&model, &user_map, &item_map]);
+        let (users, items) = (user_map.map()?, item_map.map()?);
+        check_map_size(&user_map.path, &users, weights.users.rows, algorithm, USERS)?;
+        check_map_size(&item_map.path, &items, weights.items.rows, algorithm, ITEMS)?;
+        let mut files = files_of(dir, companions(&content_hash));
+        files.push(model);
+        write_all(dir, &files, &[])?;
+        Ok(ModelDirectory { algorithm, weights, users, items, content_hash })
+    }
+}
+
+/// Pre-trained tables and the maps of their rows: what policies are trained on.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// One row a user.
+    pub users: Embedding,
+    /// One row an item, and the unknown item's.
+    pub items: Embedding,
+    /// Raw user id ↔ row.
+    pub user_map: IdMap,
+    /// Raw item id ↔ row.
+    pub item_map: IdMap,
+}
+
+impl Tables {
+    /// Reads them; `None` where the directory has no such file.
+    pub fn load(dir: &Path) -> Result<Option<Tables>, ModelError> {
+        let present = [USER_EMBEDDINGS, ITEM_EMBEDDINGS, USER_MAP, ITEM_MAP].map(|name| dir.join(name).exists());
+        if present == [false; 4] {
+            return Ok(None);
+        }
+        let table = |name| {
+            let file = FileBytes::read(dir, name)?;
+            npy::read(&file.bytes).map_err(|reason| ModelError::Npy { path: file.path, reason })
+        };
+        let map = |name| FileBytes::read(dir, name)?.map();
+        Ok(Some(Tables {
+            users: table(USER_EMBEDDINGS)?,
+            items: table(ITEM_EMBEDDINGS)?,
+            user_map: map(USER_MAP)?,
+            item_map: map(ITEM_MAP)?,
+        }))
+    }
+
+    /// Writes them and `companions`, making the directory where it is missing. Once all files are there under other names,
+    /// `obsolete` go, as policies of other tables, and the files get their own names.
+    pub fn save(&self, dir: &Path, companions: Vec<(String, Vec<u8>)>, obsolete: &[PathBuf]) -> Result<(), ModelError> {
+        fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the directory", e))?;
+        let own = [
+            (USER_EMBEDDINGS, npy::write(&self.users)),
+            (ITEM_EMBEDDINGS, npy::write(&self.items)),
+            (USER_MAP, self.user_map.write()),
+            (ITEM_MAP, self.item_map.write()),
+        ];
+        let own = own.into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
+        write_all(dir, &files_of(dir, own.chain(companions)), obsolete)
+    }
+}
+
+fn files_of(dir: &Path, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<FileBytes> {
+    files.into_iter().map(|(name, bytes)| FileBytes { path: dir.join(&name), name, bytes }).collect()
 }
 
 struct FileBytes {
@@ -229,9 +305,9 @@ fn check_table(
     Err(ModelError::TableShape { path: file.path, found, table, algorithm, expected })
 }
 
-/// Writes files so that the last one's presence vouches for them all.
-fn write_all(dir: &Path, files: &[FileBytes]) -> Result<(), ModelError> {
-    let written = files.iter().try_for_each(FileBytes::write_partial).and_then(|()| rename_all(dir, files));
+/// Writes files so that the last one's presence vouches for them all; `obsolete` files go before any is there.
+fn write_all(dir: &Path, files: &[FileBytes], obsolete: &[PathBuf]) -> Result<(), ModelError> {
+    let written = files.iter().try_for_each(FileBytes::write_partial).and_then(|()| rename_all(dir, files, obsolete));
     if written.is_err() {
         for file in files {
             // The error that matters is the first one; a leftover has a name that nothing reads.
@@ -241,10 +317,11 @@ fn write_all(dir: &Path, files: &[FileBytes]) -> Result<(), ModelError> {
     written
 }
 
-fn rename_all(dir: &Path, files: &[FileBytes]) -> Result<(), ModelError> {
-    if let Some(last) = files.last() {
-        match fs::remove_file(&last.path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(io_error(&last.path, "replace", e)),
+fn rename_all(dir: &Path, files: &[FileBytes], obsolete: &[PathBuf]) -> Result<(), ModelError> {
+    let last = files.last().map(|last| &last.path);
+    for path in obsolete.iter().chain(last) {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(io_error(path, "replace", e)),
             _ => {}
         }
     }

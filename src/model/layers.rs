@@ -167,6 +167,20 @@ pub fn write(weights: &Weights) -> Result<Vec<u8>, WeightsError> {
     Ok(state_dict_of(weights)?.write(Layout::of(Algorithm::from(&weights.policy)).nesting)?)
 }
 
+/// Writes a whole state_dict of an algorithm as a `.pt` file: all keys, those that decide nothing too, in the order of the
+/// reference's files. Gives the bytes, and what scoring needs of it.
+pub fn write_state(mut state: StateDict, algorithm: Algorithm) -> Result<(Vec<u8>, Weights), WeightsError> {
+    let layout = Layout::of(algorithm);
+    check_keys(&state, algorithm)?;
+    let mut ordered = StateDict::default();
+    for key in layout.keys() {
+        let tensor = state.remove(&key).expect("check_keys found every key of the layout");
+        ordered.push(key, tensor)?;
+    }
+    let bytes = ordered.write(layout.nesting)?;
+    Ok((bytes, weights_of(ordered, algorithm)?))
+}
+
 fn zeros(outputs: usize, inputs: usize) -> Linear {
     Linear { inputs, outputs, weight: vec![0.0; outputs * inputs], bias: vec![0.0; outputs] }
 }

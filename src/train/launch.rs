@@ -1,0 +1,76 @@
+//! `eddyline train` starts `eddyline-train`, which stands beside it and is linked with libtorch.
+//!
+//! So everything else runs where there is no libtorch; and what is wrong with libtorch can be told in a line, which a program
+//! that fails to load can't do itself: glibc's loader is asked first what it misses.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program's file name.
+pub const PROGRAM: &str = "eddyline-train";
+
+/// Why training could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// This build has none.
+    #[error(
+        "this eddyline was built without training (there is no {}); build it with: scripts/with-libtorch cargo build --release \
+         --features train", .0.display()
+    )]
+    NotBuilt(PathBuf),
+    /// libtorch is missing, or is another one than it was built with.
+    #[error(
+        "libtorch cannot be loaded ({0}); run it as scripts/with-libtorch eddyline train …, or set LD_LIBRARY_PATH to the lib \
+         directory of the PyTorch that it was built with"
+    )]
+    Libtorch(String),
+    /// The system said no.
+    #[error("{}: cannot start: {reason}", path.display())]
+    Io {
+        /// The program.
+        path: PathBuf,
+        /// The system's words.
+        reason: io::Error,
+    },
+}
+
+/// Becomes `eddyline-train` with the same arguments; comes back only if that fails.
+pub fn launch(arguments: impl IntoIterator<Item = OsString>) -> LaunchError {
+    let program = match std::env::current_exe() {
+        Ok(own) => own.with_file_name(PROGRAM),
+        Err(reason) => return LaunchError::Io { path: PROGRAM.into(), reason },
+    };
+    if !program.exists() {
+        return LaunchError::NotBuilt(program);
+    }
+    if let Some(what) = unloadable(&program) {
+        return LaunchError::Libtorch(what);
+    }
+    let reason = std::os::unix::process::CommandExt::exec(Command::new(&program).args(arguments));
+    LaunchError::Io { path: program, reason }
+}
+
+/// What the loader misses: it lists the libraries and tries all symbols, as `ldd -r` has it do, and runs nothing.
+fn unloadable(program: &Path) -> Option<String> {
+    let traced = Command::new(program)
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
+        .env("LD_WARN", "yes")
+        .env("LD_BIND_NOW", "yes")
+        .output()
+        .ok()?;
+    let text = [traced.stdout, traced.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let missing = text.lines().find_map(|line| line.trim().strip_suffix(" => not found"));
+    let missing = missing.map(|library| format!("{library} is not found"));
+    let wrong = || text.lines().find(|line| line.contains("undefined symbol")).map(|line| first_words(line.trim()));
+    missing.or_else(wrong)
+}
+
+/// Symbols of C++ are long.
+fn first_words(line: &str) -> String {
+    const CHARACTERS_MAX: usize = 100;
+    let cut: String = line.chars().take(CHARACTERS_MAX).collect();
+    if cut.len() < line.len() { format!("{cut}…") } else { cut }
+}

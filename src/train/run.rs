@@ -1,0 +1,198 @@
+//! From a plan to files: what is checked first, what is trained, what is left behind.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use super::checkpoint::Position;
+use super::embeddings::Embeddings;
+use super::error::TrainError;
+use super::network::Initial;
+use super::options::{Device, Hyperparameters, Own, Plan, Subject};
+use super::policies::{Policy, Transitions};
+use super::towers::Events;
+use super::trainer::{Ended, Trainer};
+use super::{Summary, publish};
+use crate::learn::Interactions;
+use crate::model::directory::{ModelDirectory, Tables};
+use crate::model::maps::IdMap;
+use crate::progress::Progress;
+
+/// Trains as `plan` says. `stop` asks for an end with a checkpoint.
+///
+/// # Errors
+/// Anything of [`TrainError`]; the model directory is as it was then, but for a checkpoint.
+pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Summary, TrainError> {
+    let device = device(plan.device)?;
+    if let Some(threads) = plan.threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
+    keep_memory();
+    let subject = plan.parameters.subject();
+    let checkpoint = publish::checkpoint_path(&plan.dir, subject);
+    if subject == Subject::Embeddings && !plan.restart {
+        refuse_orphans(&plan.dir)?;
+    }
+    let log = Interactions::read(&plan.data, &plan.format)?;
+    if log.catalogue < 2 {
+        let what = format!("the training parts have {} item; a model needs two to choose from", log.catalogue);
+        return Err(TrainError::TooLittle { data: plan.data.clone(), what });
+    }
+    let trained: usize = (0..log.users.len()).map(|user| log.train(user).len()).sum();
+    tracing::info!(
+        users = log.users.len(),
+        items = log.catalogue,
+        events = log.len(),
+        trained_on = trained,
+        features = log.user_features.len() + log.item_features.len(),
+        "read the log; only the first four fifths of each user's events are trained on"
+    );
+    fs::create_dir_all(&plan.dir).map_err(TrainError::io(&plan.dir, "create the directory"))?;
+    if plan.restart && checkpoint.exists() {
+        fs::remove_file(&checkpoint).map_err(TrainError::io(&checkpoint, "remove"))?;
+    }
+    let parameters = plan.parameters.json().to_string();
+    let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint };
+    let (ended, content_hash) = match subject {
+        Subject::Embeddings => (trainer.embeddings()?, None),
+        Subject::Policy(_) => trainer.policy().map(|(ended, model)| (ended, Some(model.content_hash)))?,
+    };
+    Ok(summary(plan, ended, content_hash))
+}
+
+struct Context<'a> {
+    plan: &'a Plan,
+    log: &'a Interactions,
+    progress: &'a Progress,
+    stop: &'a AtomicBool,
+    parameters: String,
+    device: tch::Device,
+    checkpoint: &'a Path,
+}
+
+impl Context<'_> {
+    fn embeddings(self) -> Result<Ended, TrainError> {
+        let Hyperparameters { seed, lr, own, .. } = &self.plan.parameters;
+        let Own::Embeddings(options) = own else { unreachable!("the subject says so") };
+        let mut initial = Initial::new(*seed, self.device);
+        let mut learner = Embeddings::new(self.log, options.clone(), *lr, &mut initial)?;
+        let feed = Events::new(self.log, *seed);
+        let ended = Trainer {
+            plan: self.plan,
+            learner: &mut learner,
+            feed: &feed,
+            progress: self.progress,
+            stop: self.stop,
+            checkpoint: self.checkpoint.to_owned(),
+        }
+        .run(Position::new(&self.log.fingerprint, "", self.parameters))?;
+        self.progress.finish();
+        let [users, items] = learner.tables(self.log)?;
+        let tables = Tables {
+            users: publish::embedding(&users, Subject::Embeddings, "user_embeddings")?,
+            items: publish::embedding(&items, Subject::Embeddings, "item_embeddings")?,
+            user_map: IdMap::from_ids(self.log.users.clone())?,
+            item_map: IdMap::from_ids(self.log.items[..self.log.catalogue].to_vec())?,
+        };
+        publish::tables(&self.plan.dir, &tables, &ended.position)?;
+        Ok(ended)
+    }
+
+    fn policy(self) -> Result<(Ended, ModelDirectory), TrainError> {
+        let plan = self.plan;
+        let Subject::Policy(algorithm) = plan.parameters.subject() else { unreachable!("the subject says so") };
+        let tables = Tables::load(&plan.dir)?
+            .ok_or_else(|| TrainError::NoEmbeddings { dir: plan.dir.clone(), data: plan.data.clone() })?;
+        self.check_tables(&tables)?;
+        let mut learner = Policy::new(&tables, &plan.parameters, self.device)?;
+        let feed = Transitions::new(self.log, &plan.parameters, tables.items.dim);
+        let ended = Trainer {
+            plan,
+            learner: &mut learner,
+            feed: &feed,
+            progress: self.progress,
+            stop: self.stop,
+            checkpoint: self.checkpoint.to_owned(),
+        }
+        .run(Position::new(&self.log.fingerprint, &hash(&tables), self.parameters))?;
+        self.progress.finish();
+        let model = publish::policy(&plan.dir, algorithm, &learner.state_dict()?, &ended.position)?;
+        Ok((ended, model))
+    }
+
+    /// The rows of the tables must be those of the log's indices.
+    fn check_tables(&self, tables: &Tables) -> Result<(), TrainError> {
+        let other = |what| TrainError::OtherData { dir: self.plan.dir.clone(), what, data: self.plan.data.clone() };
+        let catalogue = &self.log.items[..self.log.catalogue];
+        if tables.user_map.ids() != self.log.users || tables.users.rows != self.log.users.len() {
+            return Err(other("users"));
+        }
+        if tables.item_map.ids() != catalogue
+            || tables.items.rows != catalogue.len() + 1
+            || tables.items.dim != tables.users.dim
+        {
+            return Err(other("items"));
+        }
+        Ok(())
+    }
+}
+
+/// Which tables a policy is trained on.
+fn hash(tables: &Tables) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for value in tables.users.data.iter().chain(&tables.items.data) {
+        hasher.update(&value.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// New embeddings would leave the policies of the old ones without their tables.
+fn refuse_orphans(dir: &Path) -> Result<(), TrainError> {
+    let policies = publish::policies_in(dir);
+    if policies.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = policies.into_iter().map(|algorithm| algorithm.file_name()).collect();
+    Err(TrainError::WouldOrphan { dir: dir.to_owned(), policies: names.join(" and ") })
+}
+
+fn device(device: Device) -> Result<tch::Device, TrainError> {
+    let Device::Cuda(index) = device else { return Ok(tch::Device::Cpu) };
+    let refuse = |reason: String| Err(TrainError::Device { device, reason });
+    if !tch::Cuda::is_available() {
+        return refuse("libtorch finds no GPU that it can use".into());
+    }
+    let count = tch::Cuda::device_count();
+    if i64::try_from(index).is_ok_and(|index| index < count) {
+        return Ok(tch::Device::Cuda(index));
+    }
+    refuse(format!("there are {count} GPUs, counted from 0"))
+}
+
+/// Tensors of a few megabytes come and go at every step. glibc would give their memory back each time, and the kernel would
+/// clear it each time; so it keeps what was freed.
+fn keep_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two settings of malloc, made before other threads use it; they are without effect where they are refused.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
+fn summary(plan: &Plan, ended: Ended, content_hash: Option<String>) -> Summary {
+    let Ended { position, batches, samples, elapsed } = ended;
+    let elapsed_s = elapsed.as_secs_f64();
+    Summary {
+        subject: plan.parameters.subject().name(),
+        dir: plan.dir.display().to_string(),
+        epochs: position.epoch - 1,
+        stopped_early: position.stopped,
+        batches,
+        samples,
+        elapsed_s,
+        samples_per_s: if elapsed_s > 0.0 { samples as f64 / elapsed_s } else { 0.0 },
+        last: position.history.last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(),
+        content_hash,
+    }
+}
