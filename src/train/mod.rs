@@ -6,9 +6,9 @@
 //!              └──────→ Sessions ──────────→ reinforce, ddpg, bcq ─→ model_*.pt
 //! ```
 //!
-//! One file an algorithm, to be read beside its paper: [`embeddings`], [`reinforce`], [`ddpg`], [`bcq`]. Around them: what they
-//! are fed ([`states`], [`policies`], [`towers`]), what they are made of ([`network`], [`tables`], [`adam`]), the loop
-//! ([`trainer`]) with its randomness, checkpoints and telling.
+//! One file an algorithm, to be read beside its paper: `embeddings`, `reinforce`, `ddpg`, `bcq`. Around them: what they
+//! are fed (`states`, `policies`, `towers`), what they are made of (`network`, `tables`, `adam`), the loop
+//! (`trainer`) with its randomness, checkpoints and telling.
 //!
 //! Only the feature `train` builds all this, into the program `eddyline-train`, which alone is linked with libtorch;
 //! `eddyline train` starts it ([`launch`]). The options and what starts the program are in every build.
