@@ -227,8 +227,13 @@ fn both_sides_of_a_disagreement_say_so() {
 
 #[test]
 fn a_busy_port_and_an_unknown_host_are_named() {
-    let mut addresses = addresses(2);
-    let _busy = TcpListener::bind(&addresses[0]).unwrap();
+    // Somebody's connection may have taken the port meanwhile.
+    let (mut addresses, _busy) = loop {
+        let free = addresses(2);
+        if let Ok(listener) = TcpListener::bind(&free[0]) {
+            break (free, listener);
+        }
+    };
     let (code, said) = Process::start(Role::Sum, "same", 0, 60_000, &addresses).end();
     let told =
         format!("process 0 cannot listen on {}: the port is in use; is this process running already?\n", addresses[0]);
