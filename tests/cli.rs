@@ -530,10 +530,14 @@ fn what_evaluate_is_given_must_make_sense() {
 }
 
 #[test]
-#[cfg(not(feature = "train"))]
 fn train_says_how_to_get_it() {
-    let output = run(&["train", "ddpg", "log.csv", "--model-dir", "model"]);
+    // Where no `eddyline-train` stands beside it.
+    let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = alone.path().join("eddyline");
+    fs::hard_link(env!("CARGO_BIN_EXE_eddyline"), &program).unwrap();
+    let output = Command::new(program).args(["train", "ddpg", "log.csv", "--model-dir", "model"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).starts_with("error: this eddyline was built without training"), "{}", stderr(&output));
-    assert!(stderr(&output).ends_with("build it with: scripts/with-libtorch cargo build --release --features train\n"));
+    let hint = "build it with: scripts/with-libtorch cargo build --release --workspace --features train\n";
+    assert!(stderr(&output).ends_with(hint), "{}", stderr(&output));
 }

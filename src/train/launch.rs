@@ -17,7 +17,7 @@ pub enum LaunchError {
     /// This build has none.
     #[error(
         "this eddyline was built without training (there is no {}); build it with: scripts/with-libtorch cargo build --release \
-         --features train", .0.display()
+         --workspace --features train", .0.display()
     )]
     NotBuilt(PathBuf),
     /// libtorch is missing, or is another one than it was built with.

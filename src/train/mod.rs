@@ -1,69 +1,12 @@
-//! Training on libtorch (contract, section 8): a log → tables of users and items → policies over them.
+//! Training (contract, section 8): what it is told, and what starts it.
 //!
-//! ```text
-//! log ─→ Interactions ─→ embeddings (DSSM) ─→ two .npy, two maps ─┐
-//!              │                                                  ▼
-//!              └──────→ Sessions ──────────→ reinforce, ddpg, bcq ─→ model_*.pt
-//! ```
-//!
-//! One file an algorithm, to be read beside its paper: `embeddings`, `reinforce`, `ddpg`, `bcq`. Around them: what they
-//! are fed (`states`, `policies`, `towers`), what they are made of (`network`, `tables`, `adam`), the loop
-//! (`trainer`) with its randomness, checkpoints and telling.
-//!
-//! Only the feature `train` builds all this, into the program `eddyline-train`, which alone is linked with libtorch;
-//! `eddyline train` starts it ([`launch`]). The options and what starts the program are in every build.
-//!
-//! Invariants:
-//! - Only training parts are trained on, embeddings too: no test event, and no item that only tests have.
-//! - A training is a function of the log, the tables, the hyper-parameters and the machine's arithmetic. Stopped anywhere and
-//!   started again it writes the files that it would have written.
-//! - The model directory never looks whole before it is ([`crate::model::directory`]).
+//! It is a program of its own, `eddyline-train`, the crate in `libtorch/`: the only one that is linked with libtorch, so that all
+//! else runs where there is none. `eddyline train` starts it ([`launch`]); the options are in every build.
 
 pub mod launch;
 pub mod options;
 
-#[cfg(feature = "train")]
-mod adam;
-#[cfg(feature = "train")]
-mod bcq;
-#[cfg(feature = "train")]
-mod checkpoint;
-#[cfg(feature = "train")]
-mod ddpg;
-#[cfg(feature = "train")]
-mod embeddings;
-#[cfg(feature = "train")]
-pub mod error;
-#[cfg(feature = "train")]
-mod network;
-#[cfg(feature = "train")]
-mod policies;
-#[cfg(feature = "train")]
-mod publish;
-#[cfg(feature = "train")]
-pub mod random;
-#[cfg(feature = "train")]
-mod reinforce;
-#[cfg(feature = "train")]
-mod run;
-#[cfg(feature = "train")]
-mod states;
-#[cfg(feature = "train")]
-mod tables;
-#[cfg(feature = "train")]
-pub mod tensorboard;
-#[cfg(all(test, feature = "train"))]
-mod tests;
-#[cfg(feature = "train")]
-mod towers;
-#[cfg(feature = "train")]
-mod trainer;
-
-#[cfg(feature = "train")]
-pub use error::TrainError;
 pub use options::{Device, Plan, Subject};
-#[cfg(feature = "train")]
-pub use run::run;
 
 use serde::Serialize;
 

@@ -67,6 +67,27 @@ fn a_database_that_cannot_be_used() {
 }
 
 #[test]
+fn a_user_of_mysql_without_rights() {
+    let Some(world) = World::new(1_000, 1) else { return };
+    let Some(address) = variable("EDDYLINE_TEST_MYSQL") else { return };
+    for (granted, words) in [
+        ("SELECT", "command denied"),
+        // One is missing, and a run would want it only in the middle.
+        ("SELECT, INSERT, UPDATE, CREATE, DROP, ALTER, INDEX", "DELETE command denied"),
+    ] {
+        let root = mysql_database(&address);
+        let (database, name) = (root.path().trim_start_matches('/'), unused_name());
+        let user = format!("'{}'@'%'", &name[..name.len().min(32)]);
+        sql(&root, &format!("CREATE USER {user} IDENTIFIED BY 'hunter2'; GRANT {granted} ON `{database}`.* TO {user}"));
+        let mut limited = root.clone();
+        limited.set_username(&name[..name.len().min(32)]).unwrap();
+        limited.set_password(Some("hunter2")).unwrap();
+        refused(&world, &[format!("mysql.url={limited}")], words);
+        sql(&root, &format!("DROP DATABASE `{database}`; DROP USER {user}"));
+    }
+}
+
+#[test]
 fn a_redis_that_cannot_be_used() {
     let Some(world) = World::new(1_000, 1) else { return };
     let Some(address) = variable("EDDYLINE_TEST_REDIS") else { return };
@@ -82,6 +103,14 @@ fn a_redis_that_cannot_be_used() {
     redis(&url, &format!("RPUSH {prefix}hist_1 7"));
     refused(&world, &settings, "is there, and is not Eddyline's");
     redis(&url, &format!("DEL {prefix}hist_1"));
+    let user = unused_name();
+    redis(&url, &format!("ACL SETUSER {user} on >hunter2 ~{prefix}* +@read +@scripting +@connection"));
+    let mut reader = url.clone();
+    reader.set_username(&user).unwrap();
+    reader.set_password(Some("hunter2")).unwrap();
+    let settings = [format!("redis.url={reader}"), format!("output.redis_prefix={prefix}")];
+    refused(&world, &settings, "grant it with: ACL SETUSER");
+    redis(&url, &format!("ACL DELUSER {user}"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 const SMALL: [&str; 6] = ["--hidden", "16", "--history", "5", "--batch", "256"];
 
 fn eddyline(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eddyline"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eddyline-train"));
     command.args(arguments).env_remove("EDDYLINE_LOG");
     command
 }

@@ -29,7 +29,7 @@ fn pytorch_loads_and_ranks_the_same() {
             .collect();
         let lines: String =
             requests.iter().map(|(user, items)| format!("{}\n", json!({ "user": user, "items": items }))).collect();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/compare-torch.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/compare-torch.py");
         let mut child = Command::new(&python)
             .arg(script)
             .args([text(&dir), algorithm.name()])

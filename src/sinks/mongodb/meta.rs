@@ -73,6 +73,12 @@ impl Meta {
         meta.map(Some)
     }
 
+    /// Asks for a change of a document that is not there, which takes the right to write and changes nothing.
+    pub(super) async fn check_rights(store: &Store) -> Result<(), MongoError> {
+        let update = rawdoc! { "$set": { "x": 0 } };
+        store.update(None, META, &[statement(rawdoc! { "_id": "no such document" }, update)]).await.map(drop)
+    }
+
     fn parse(document: &Document) -> Option<Meta> {
         let text = |name: &str| document.get_str(name).ok().map(str::to_owned);
         let frontier = number(document, "frontier")?;

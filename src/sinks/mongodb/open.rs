@@ -64,7 +64,9 @@ pub(super) async fn open(store: &Store, run: &RunIdentity, session: Option<&Bina
 /// Looks at the collections and changes nothing. `pipeline`: the one that is to write them, if that is known.
 pub(super) async fn inspect(store: &Store, pipeline: Option<&Pipeline>) -> Result<Holding, MongoError> {
     let place = store.place.clone();
-    match Meta::read(store).await? {
+    let found = Meta::read(store).await?;
+    Meta::check_rights(store).await?;
+    match found {
         None => check_empty(store).await.map(|()| Holding::Nothing),
         Some(found) if found.schema > SCHEMA => {
             Err(MongoError::NewerSchema { place, found: found.schema, known: SCHEMA })

@@ -161,15 +161,18 @@ impl Server {
         }
     }
 
+    /// A right is missing.
+    pub(super) fn lacks(&self, message: String) -> MySqlError {
+        let (name, user) = (self.database.clone(), self.user.clone());
+        MySqlError::Rights { database: self.place(), name, user, message }
+    }
+
     /// Why a call failed.
     fn failure(&self, table: &str, error: Error) -> MySqlError {
         let database = self.place();
         match error {
             Error::Server(error) => match error.code {
-                1044 | 1142 | 1143 | 1227 | 1370 | 1410 => {
-                    let (name, user) = (self.database.clone(), self.user.clone());
-                    MySqlError::Rights { database, name, user, message: one_line(&error.message) }
-                }
+                1044 | 1142 | 1143 | 1227 | 1370 | 1410 => self.lacks(one_line(&error.message)),
                 code => {
                     let table = if table.is_empty() { "tables" } else { table }.to_owned();
                     MySqlError::Server { database, table, code, message: one_line(&error.message) }

@@ -56,6 +56,7 @@ pub(super) fn inspect(server: &mut Server, pipeline: Option<&Pipeline>) -> Resul
     server.connect()?;
     let shapes = schema::read(server)?;
     check_shapes(server, &shapes)?;
+    check_rights(server, &shapes)?;
     let Some(found) = read(server, &shapes, Generation::Current)? else {
         return check_empty(server, &shapes).map(|()| Holding::Nothing);
     };
@@ -104,6 +105,7 @@ fn open_locked(server: &mut Server, run: &RunIdentity) -> Result<Opened, MySqlEr
             (Generation::Next, None)
         }
     };
+    check_writes(server, TABLES.into_iter().map(|table| (table, generation)))?;
     take(server, generation, found.as_ref(), run)
 }
 
@@ -137,6 +139,46 @@ fn check_shapes(server: &Server, shapes: &BTreeMap<String, Shape>) -> Result<(),
         if let Some((difference, statements)) = shapes.get(table.name).and_then(|shape| table.compare(shape)) {
             let (database, table) = (server.place(), table.name.to_owned());
             return Err(MySqlError::Shape { database, table, difference, statements });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the tables that are there can be written, and those that are not can be made.
+fn check_rights(server: &mut Server, shapes: &BTreeMap<String, Shape>) -> Result<(), MySqlError> {
+    let (there, missing): (Vec<&Table>, Vec<&Table>) =
+        TABLES.into_iter().partition(|table| shapes.contains_key(table.name));
+    check_writes(server, there.into_iter().map(|table| (table, Generation::Current)))?;
+    let Some(table) = missing.first() else { return Ok(()) };
+    // A user sees his own rights here, and those of his roles.
+    let query = format!(
+        "SELECT privilege_type FROM information_schema.user_privileges UNION ALL \
+         SELECT privilege_type FROM information_schema.schema_privileges WHERE DATABASE() LIKE table_schema UNION ALL \
+         SELECT privilege_type FROM information_schema.table_privileges WHERE table_schema = DATABASE() AND \
+         table_name = '{}'",
+        table.name
+    );
+    let granted = server.query(table.name, query)?;
+    let has = |right: &str| granted.iter().flatten().flatten().any(|granted| granted == right);
+    match ["CREATE", "SELECT", "INSERT", "UPDATE", "DELETE"].into_iter().find(|right| !has(right)) {
+        None => Ok(()),
+        Some(right) => Err(server.lacks(format!("{right} command denied for table '{}', which is to be made", table.name))),
+    }
+}
+
+/// Writes no rows in every way that a run writes some, so that a right that is missing is told before any event is taken.
+fn check_writes(
+    server: &mut Server,
+    tables: impl Iterator<Item = (&'static Table, Generation)>,
+) -> Result<(), MySqlError> {
+    for (table, generation) in tables {
+        let (name, column) = (generation.quoted(table), table.key_column());
+        for statement in [
+            format!("INSERT INTO {name} SELECT * FROM {name} WHERE FALSE"),
+            format!("UPDATE {name} SET `{column}` = `{column}` WHERE FALSE"),
+            format!("DELETE FROM {name} WHERE FALSE"),
+        ] {
+            server.execute(table.name, statement)?;
         }
     }
     Ok(())

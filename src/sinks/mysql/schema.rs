@@ -177,6 +177,11 @@ impl Table {
         self.columns.iter().map(|column| column.name)
     }
 
+    /// One of the columns of its key.
+    pub(super) fn key_column(&self) -> &'static str {
+        self.key[0]
+    }
+
     /// What makes it.
     pub(super) fn create(&self, generation: Generation) -> String {
         let mut parts: Vec<String> = self.columns.iter().map(Column::sql).collect();

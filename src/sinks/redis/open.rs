@@ -61,7 +61,10 @@ pub(super) fn open(server: &mut Server, keys: &Keys, run: &RunIdentity) -> Resul
 pub(super) fn inspect(server: &mut Server, keys: &Keys, pipeline: Option<&Pipeline>) -> Result<Holding, RedisError> {
     server.connect()?;
     warn_of_settings(server)?;
-    let Some(found) = read(server, keys)? else {
+    let found = read(server, keys)?;
+    // Changes nothing, and wants the rights that a run wants.
+    server.call(cmd("EVAL").arg("return redis.call('HDEL', KEYS[1], '')").arg(1).arg(keys.meta()))?;
+    let Some(found) = found else {
         return check_empty(server, keys).map(|()| Holding::Nothing);
     };
     match pipeline.filter(|pipeline| pipeline.fingerprint != found.pipeline.fingerprint) {

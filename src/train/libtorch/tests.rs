@@ -15,13 +15,13 @@ use super::bcq::{Bcq, Noise};
 use super::ddpg::Ddpg;
 use super::embeddings::{Embeddings, Pairs};
 use super::network::{Initial, Parameters};
-use super::options::{BcqParameters, EmbeddingLoss, EmbeddingParameters, ReinforceParameters};
+use eddyline::train::options::{BcqParameters, EmbeddingLoss, EmbeddingParameters, ReinforceParameters};
 use super::publish::values;
 use super::random::{Draws, Stream};
 use super::reinforce::Reinforce;
 use super::states::{Samples, States};
-use crate::learn::{Feature, Interactions};
-use crate::model::weights::Embedding;
+use eddyline::learn::{Feature, Interactions};
+use eddyline::model::weights::Embedding;
 
 const USERS: usize = 5;
 const ITEMS: usize = 23;
@@ -86,7 +86,7 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("case.safetensors");
         std::fs::write(&path, bytes).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/train/gradients.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/train/gradients.py");
         let output = Command::new(python).arg(script).arg(algorithm).arg(&path).output().unwrap();
         let told = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));

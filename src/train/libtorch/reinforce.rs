@@ -28,7 +28,7 @@ use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Parameters, Spec};
-use super::options::ReinforceParameters;
+use eddyline::train::options::ReinforceParameters;
 use super::states::{Samples, States};
 
 type Result<T> = std::result::Result<T, TchError>;

@@ -25,10 +25,10 @@ use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Linear, Parameters, Spec, floats};
-use super::options::{EmbeddingLoss, EmbeddingParameters};
+use eddyline::train::options::{EmbeddingLoss, EmbeddingParameters};
 use super::random::Draws;
 use super::tables::Table;
-use crate::learn::Interactions;
+use eddyline::learn::Interactions;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -125,7 +125,7 @@ impl Pairs {
 }
 
 /// The rows of table `table` for these indices: 0 is the id's own, then one a feature; without features its padding row, 0.
-fn rows(indices: &[u32], table: usize, features: &[crate::learn::Feature]) -> Vec<i32> {
+fn rows(indices: &[u32], table: usize, features: &[eddyline::learn::Feature]) -> Vec<i32> {
     match table.checked_sub(1).map(|feature| features.get(feature)) {
         None => indices.iter().map(|&index| index as i32).collect(),
         Some(None) => vec![0; indices.len()],
@@ -249,7 +249,7 @@ impl Embeddings {
         lr: f64,
         initial: &mut Initial,
     ) -> Result<Embeddings> {
-        let rows = |ids: usize, features: &[crate::learn::Feature]| {
+        let rows = |ids: usize, features: &[eddyline::learn::Feature]| {
             let mut rows = [ids as i64 + 1, 1, 1, 1];
             rows[1..].iter_mut().zip(features).for_each(|(rows, feature)| *rows = feature.values.len() as i64 + 1);
             rows

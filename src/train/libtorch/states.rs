@@ -11,9 +11,9 @@
 
 use tch::{Device, TchError, Tensor};
 
-use crate::learn::Sessions;
-use crate::learn::sessions::Batch;
-use crate::model::weights::Embedding;
+use eddyline::learn::Sessions;
+use eddyline::learn::sessions::Batch;
+use eddyline::model::weights::Embedding;
 
 /// Both tables, and how to read states from them.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use tch::{Kind, Reduction, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Linear, Parameters, Spec};
-use super::options::BcqParameters;
+use eddyline::train::options::BcqParameters;
 use super::random::{Draws, Stream};
 use super::states::{Gathered, Samples, States};
 

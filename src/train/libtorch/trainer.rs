@@ -16,10 +16,10 @@ use tch::{TchError, Tensor};
 use super::checkpoint::{self, Position};
 use super::error::TrainError;
 use super::network::duplicate;
-use super::options::Plan;
+use eddyline::train::options::Plan;
 use super::random::{Draws, Shuffle, Stream};
 use super::tensorboard::EventFile;
-use crate::progress::{Progress, TrainingUpdate};
+use eddyline::progress::{Progress, TrainingUpdate};
 
 /// Batches that are filled ahead.
 const AHEAD: usize = 3;

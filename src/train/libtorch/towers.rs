@@ -5,7 +5,7 @@ use tch::{TchError, Tensor};
 use super::embeddings::{Embeddings, Negatives, Pairs};
 use super::random::{Draws, Stream};
 use super::trainer::{Feed, Learner};
-use crate::learn::{Interactions, SessionRule, Sessions};
+use eddyline::learn::{Interactions, SessionRule, Sessions};
 
 /// Makes batches of events and their negatives. A sample, here, is an event: half of a batch's samples are negatives.
 #[derive(Debug)]

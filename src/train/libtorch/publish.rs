@@ -19,11 +19,11 @@ use tch::{Device, Tensor};
 use super::checkpoint::Position;
 use super::error::TrainError;
 use super::network::floats;
-use super::options::Subject;
-use crate::model::algorithm::Algorithm;
-use crate::model::directory::{ModelDirectory, Tables};
-use crate::model::state_dict::{StateDict, Tensor as Plain};
-use crate::model::weights::Embedding;
+use eddyline::train::options::Subject;
+use eddyline::model::algorithm::Algorithm;
+use eddyline::model::directory::{ModelDirectory, Tables};
+use eddyline::model::state_dict::{StateDict, Tensor as Plain};
+use eddyline::model::weights::Embedding;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -75,7 +75,7 @@ pub(super) fn policy(
         let plain = Plain::new(shape, values(tensor)?);
         let plain =
             plain.ok_or_else(|| TrainError::Diverged { subject: Subject::Policy(algorithm), key: key.clone() })?;
-        tensors.push(key.clone(), plain).map_err(|e| crate::model::error::ModelError::Weights {
+        tensors.push(key.clone(), plain).map_err(|e| eddyline::model::error::ModelError::Weights {
             path: dir.join(algorithm.file_name()),
             reason: Box::new(e.into()),
         })?;

@@ -5,7 +5,7 @@
 //! - [`Shuffle`] is a permutation that takes no memory: a Feistel network over the next even number of bits, walked until it
 //!   is back within bounds.
 
-use crate::model::philox::philox4x32_10;
+use eddyline::model::philox::philox4x32_10;
 
 /// What randomness is for. A number never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
