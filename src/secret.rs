@@ -50,13 +50,15 @@ fn redacted_address(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
+    // A password with an unescaped delimiter: where it ends, nobody knows.
+    if path.contains('@') {
+        return Some(format!("{scheme}://***"));
+    }
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let authority = match authority.rsplit_once('@') {
         None => authority.to_owned(),
         Some((user, host)) => format!("{}:***@{host}", user.split(':').next().unwrap_or_default()),
     };
-    // A password with an unescaped slash would leave a piece of itself in the path.
-    let path = if path.contains('@') { "" } else { path };
     Some(format!("{scheme}://{authority}{path}"))
 }
 
@@ -85,7 +87,8 @@ mod tests {
         assert_eq!(shown("mysql://shop:hunter2@db:3306/flink"), "mysql://shop:***@db:3306/flink");
         assert_eq!(shown("mysql://shop:hun@ter2@db/flink"), "mysql://shop:***@db/flink");
         assert_eq!(shown("mongodb://a,b/db?authSource=x&tlsCertificateKeyFilePassword=y"), "mongodb://a,b/db");
-        assert_eq!(shown("redis://:hun/ter2@db/0"), "redis://:hun");
+        assert_eq!(shown("redis://:hun/ter2@db/0"), "redis://***");
+        assert_eq!(shown("redis://:hun?ter2@db/0"), "redis://***");
         assert_eq!(shown("file:/run/secrets/db"), "file:/run/secrets/db");
         assert_eq!(serde_json::to_string(&Secret::new("hunter2")).unwrap(), "\"***\"");
     }

@@ -5,13 +5,13 @@ use super::files::{Directory, is_damage};
 use super::names::manifest_name;
 use crate::journal::scan::Place;
 use crate::journal::sealed::{Seal, seal, unseal};
-use crate::sinks::PartitionPosition;
+use crate::sinks::{LastWindow, PartitionPosition};
 use dataflows::event::Time;
 use serde::{Deserialize, Serialize};
 use std::io;
 
 /// The format written here, and the newest one known.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The longest manifest that is looked at: far more than the largest number of partitions takes.
 const BYTES_MAX: u64 = 64 << 20;
@@ -32,6 +32,7 @@ pub(super) struct Manifest {
     /// The journal's end at that time.
     pub(super) journal: Place,
     pub(super) positions: Vec<PartitionPosition>,
+    pub(super) last: Option<LastWindow>,
     /// Oldest first.
     pub(super) chunks: Vec<ChunkRef>,
 }

@@ -34,7 +34,7 @@ mod rows;
 mod snapshots;
 mod writer;
 
-pub use crate::sinks::{PartitionPosition, SnapshotRows};
+pub use crate::sinks::{LastWindow, PartitionPosition, SnapshotRows};
 pub use error::{CheckpointError, Skipped};
 pub use merge::{Panes, Users};
 pub use snapshots::SnapshotWriter;
@@ -134,6 +134,11 @@ impl Snapshot {
     /// Where each partition is read on from.
     pub fn positions(&self) -> &[PartitionPosition] {
         &self.manifest.positions
+    }
+
+    /// E* of the events with L < F, if there are any.
+    pub fn last(&self) -> Option<&LastWindow> {
+        self.manifest.last.as_ref()
     }
 
     /// How many bytes its files have.

@@ -178,7 +178,7 @@ impl SnapshotWriter {
     }
 
     fn write(&mut self, rows: &SnapshotRows) -> Result<(), CheckpointError> {
-        let SnapshotRows { frontier, ref users, ref panes, ref positions } = *rows;
+        let SnapshotRows { frontier, ref users, ref panes, ref positions, ref last } = *rows;
         if let Some(newest) = self.newest.filter(|newest| newest.frontier > frontier) {
             return Err(CheckpointError::Backwards { frontier, newest: newest.frontier });
         }
@@ -200,6 +200,7 @@ impl SnapshotWriter {
             frontier,
             journal: *self.journal_end.lock().unwrap_or_else(PoisonError::into_inner),
             positions: positions.clone(),
+            last: last.clone(),
             chunks,
         };
         let (partial, name) = (manifest_name(number) + NEW, manifest_name(number));

@@ -159,17 +159,15 @@ impl PartitionReader {
             behavior: row.behavior,
             late: stamp.late,
         };
-        report.counts.accepted += 1;
-        let (least, largest) = report.times.unwrap_or((row.time, row.time));
-        report.times = Some((least.min(row.time), largest.max(row.time)));
-        if stamp.late {
-            report.counts.late += 1;
-            report.late.add_row(self.hasher.late_row(&event));
-        }
+        report.count_event(&event, &mut self.hasher);
         report.records.push(event);
         if self.rules.late.admits(stamp.late) {
             self.logical_max = self.logical_max.max(Some(stamp.logical));
             report.logical_max = report.logical_max.max(Some(stamp.logical));
+            let end = self.rules.slide.end_of(stamp.logical);
+            if report.slide_ends.last() != Some(&end) {
+                report.slide_ends.push(end);
+            }
             if stamp.logical >= self.rules.resumed_at {
                 events.push(event);
             }
@@ -179,8 +177,7 @@ impl PartitionReader {
     fn reject(&mut self, offset: u64, reason: RejectReason, record: &[u8], report: &mut Report) {
         let record = record[..record.len().min(RECORD_BYTES_MAX)].to_vec();
         let rejected = Rejected { position: self.position(offset), reason, record };
-        report.counts.rejected[reason as usize] += 1;
-        report.rejected.add_row(self.hasher.rejected_row(&rejected));
+        report.count_rejected(&rejected, &mut self.hasher);
         report.rejections.push(rejected);
     }
 

@@ -178,6 +178,9 @@ pub(super) fn lead(
 /// Returns the first window end at which none of what was restored counts.
 fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) -> Result<Time, RunError> {
     let started = Instant::now();
+    if let Some(last) = snapshot.last() {
+        pipeline.collected.borrow_mut().restore(last.clone());
+    }
     let (mut users, mut panes, mut emptied) = (0, 0, 0);
     for user in snapshot.users() {
         pipeline.restored_users.send(user?);

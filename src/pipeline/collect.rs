@@ -10,14 +10,14 @@ use super::rows::Rows;
 use super::sending::Sending;
 use super::snapshots::Snapshots;
 use crate::digest::RowHasher;
-use crate::sinks::{Batch, SinkError};
+use crate::sinks::{Batch, LastWindow, SinkError};
 use dataflows::event::Time;
 use dataflows::lists::Lists;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use dataflows::state::{PaneState, UserState};
 use dataflows::time::{Steps, Window};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -38,17 +38,30 @@ pub struct Collected {
     pub lists: u64,
     sending: Option<Sending>,
     snapshots: Snapshots,
+    last: Last,
+}
+
+/// The lists among which is that of E*, wherever the log ends: at its end, or at a snapshot.
+struct Last {
     window: Window,
-    /// As many as can end after the last event.
+    /// As many as can end after the last event, of all or of those before the next snapshot.
     newest: VecDeque<PopularList>,
+    /// Window ends right after an event, from that of the last snapshot on.
+    ends: BTreeSet<Time>,
 }
 
 impl Collected {
     /// Nothing yet. `sending` is the way to the sinks, if there are any.
     pub fn new(window: Window, sending: Option<Sending>) -> Collected {
         let (report, digests) = (Report::default(), Digests::default());
-        let (snapshots, newest) = (Snapshots::default(), VecDeque::new());
-        Collected { report, digests, lists: 0, sending, snapshots, window, newest }
+        let last = Last { window, newest: VecDeque::new(), ends: BTreeSet::new() };
+        Collected { report, digests, lists: 0, sending, snapshots: Snapshots::default(), last }
+    }
+
+    /// The run goes on from a snapshot, whose last window was this one.
+    pub fn restore(&mut self, last: LastWindow) {
+        self.last.ends.insert(last.end);
+        self.last.newest.extend(last.list);
     }
 
     /// What the sinks said when they failed, once.
@@ -67,23 +80,51 @@ impl Collected {
     /// that of E* = (floor(L_max/slide)+1)·slide, the first after every event; where the run stopped at `until`, the last
     /// E ≤ `until`, as a live run has it then.
     pub fn last_list(&self, until: Option<Time>) -> Option<&PopularList> {
-        let slide = self.window.slide();
+        let slide = self.last.window.slide();
         let end = match until {
             Some(until) => slide.start_of(until),
-            None => slide.end_of(self.report.logical_max?),
+            None => {
+                let read = self.report.logical_max.map(|logical| slide.end_of(logical));
+                // There may have been none since the snapshot.
+                read.max(self.last.ends.last().copied())?
+            }
         };
-        self.newest.iter().find(|list| list.window_end == end)
+        self.last.list(end)
     }
 
     fn take_list(&mut self, list: &PopularList, hasher: &mut RowHasher) {
         self.digests.popular.add_row(hasher.popular_row(list));
         self.lists += 1;
-        // An event leaves at most `length + slide` after the first list that follows it.
-        let kept = list.window_end.saturating_sub(self.window.length() + 2 * self.window.slide().length());
+        self.last.add(list, self.snapshots.first_asked());
+    }
+}
+
+impl Last {
+    fn list(&self, end: Time) -> Option<&PopularList> {
+        self.newest.iter().find(|list| list.window_end == end)
+    }
+
+    /// Adds a list, and forgets those that can't be the last, neither now nor at a snapshot that has been asked for.
+    fn add(&mut self, list: &PopularList, snapshot: Option<Time>) {
+        self.newest.push_back(list.clone());
+        // An event leaves at most `length + slide` after the first list that follows it. Until then there are lists, and then
+        // perhaps none for a long time.
+        let end = list.window_end.min(snapshot.unwrap_or(Time::MAX));
+        let before = self.newest.iter().rev().find(|list| list.window_end < end);
+        let before = before.map_or(0, |list| list.window_end);
+        let kept = before.saturating_sub(self.window.length() + 2 * self.window.slide().length());
         while self.newest.front().is_some_and(|old| old.window_end < kept) {
             self.newest.pop_front();
         }
-        self.newest.push_back(list.clone());
+    }
+
+    /// E* of the events before `frontier`, all of which have been told.
+    fn at(&mut self, frontier: Time) -> Option<LastWindow> {
+        let end = *self.ends.range(..=frontier).next_back()?;
+        self.ends = self.ends.split_off(&end);
+        // A run from `frontier` puts out its list again.
+        let list = (end < frontier).then(|| self.list(end).cloned()).flatten();
+        Some(LastWindow { end, list })
     }
 }
 
@@ -127,7 +168,7 @@ pub(super) fn collect<'s>(
     builder.build(move |mut capabilities| {
         // Elsewhere nothing is kept, and the output follows the inputs.
         let mut capability = capabilities.pop().filter(|_| first);
-        let mut waiting = Waiting::new(collected.borrow().window.slide());
+        let mut waiting = Waiting::new(collected.borrow().last.window.slide());
         let mut hasher = RowHasher::default();
         move |frontiers: &[MutableAntichain<Time>]| {
             let mut collected = collected.borrow_mut();
@@ -166,13 +207,19 @@ impl Collected {
             self.snapshots = Snapshots::default();
             return true;
         };
-        waiting.release(frontier, &mut self.snapshots, |batch| sending.push(batch));
+        waiting.release(frontier, &mut self.snapshots, |mut batch| {
+            if let Some(snapshot) = &mut batch.snapshot {
+                snapshot.last = self.last.at(snapshot.frontier);
+            }
+            sending.push(batch);
+        });
         sending.send()
     }
 }
 
 fn take_report(mut report: Report, collected: &mut Collected, waiting: &mut Waiting) {
     collected.report.absorb(&mut report);
+    collected.last.ends.extend(report.slide_ends.drain(..));
     for (frontier, position) in report.positions.drain(..) {
         collected.snapshots.add_position(frontier, position);
     }

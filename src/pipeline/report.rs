@@ -1,6 +1,6 @@
 //! What a source says of a piece of its log, besides the events that take part.
 
-use crate::digest::Digest;
+use crate::digest::{Digest, RowHasher};
 use crate::sinks::{PartitionPosition, Rejected};
 use dataflows::event::{Event, Time};
 use serde::{Deserialize, Serialize};
@@ -54,13 +54,36 @@ pub struct Report {
     pub times: Option<(Time, Time)>,
     /// The largest logical time of the events that take part.
     pub logical_max: Option<Time>,
+    /// Of a live log: ends of the slides that have such an event, in any order.
+    pub slide_ends: Vec<Time>,
     /// Where partitions are read on from after a snapshot: its F, and the position. In this report or an earlier one of the
     /// same worker is every row before it.
     pub positions: Vec<(Time, PartitionPosition)>,
 }
 
 impl Report {
-    /// Takes in what another report counted, without its rows and positions.
+    /// Counts an accepted event.
+    #[inline]
+    pub fn count_event(&mut self, event: &Event, hasher: &mut RowHasher) {
+        self.counts.accepted += 1;
+        let (least, largest) = self.times.unwrap_or((event.time, event.time));
+        self.times = Some((least.min(event.time), largest.max(event.time)));
+        if event.late {
+            self.counts.late += 1;
+            self.late.add_row(hasher.late_row(event));
+        }
+    }
+
+    /// Counts a rejected record.
+    pub fn count_rejected(&mut self, rejected: &Rejected, hasher: &mut RowHasher) {
+        self.counts.rejected[rejected.reason as usize] += 1;
+        self.rejected.add_row(hasher.rejected_row(rejected));
+        if self.first_rejected.is_none() {
+            self.first_rejected = Some(rejected.clone());
+        }
+    }
+
+    /// Takes in what another report counted, without its rows, slides and positions.
     pub fn absorb(&mut self, other: &mut Report) {
         self.counts.add(&other.counts);
         self.bytes += other.bytes;

@@ -47,6 +47,11 @@ impl Snapshots {
         self.by_frontier.entry(frontier).or_default()
     }
 
+    /// The F of the snapshot that is next to leave, whole or not.
+    pub(super) fn first_asked(&self) -> Option<Time> {
+        self.by_frontier.iter().find(|(_, parts)| parts.partitions.is_some()).map(|(&at, _)| at)
+    }
+
     /// The F of the snapshot that is next to leave, if it is whole now that all is there below `frontier`.
     pub(super) fn next(&self, frontier: Time) -> Option<Time> {
         let mut asked = self.by_frontier.iter().filter_map(|(&at, parts)| Some((at, parts, parts.partitions?)));
@@ -60,6 +65,6 @@ impl Snapshots {
         let later = self.by_frontier.split_off(&(next + 1));
         // What is before it was told of snapshots that have left, or that nobody wants.
         let Parts { users, panes, positions, .. } = std::mem::replace(&mut self.by_frontier, later).remove(&next)?;
-        Some(SnapshotRows { frontier: next, users, panes, positions: positions.into_values().collect() })
+        Some(SnapshotRows { frontier: next, users, panes, positions: positions.into_values().collect(), last: None })
     }
 }

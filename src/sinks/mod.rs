@@ -176,6 +176,16 @@ pub struct PartitionPosition {
     pub advanced: Time,
 }
 
+/// The window end E* of the list that stores keep as the newest once the log has ended (contract, section 3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastWindow {
+    /// The first window end after every event.
+    pub end: Time,
+    /// Its list, if a run that goes on from here will not put it out.
+    pub list: Option<PopularList>,
+}
+
 /// What a snapshot adds to the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRows {
@@ -187,6 +197,8 @@ pub struct SnapshotRows {
     pub panes: Vec<PaneState>,
     /// All partitions.
     pub positions: Vec<PartitionPosition>,
+    /// E* of the events with L < F, if there are any.
+    pub last: Option<LastWindow>,
 }
 
 impl SnapshotRows {

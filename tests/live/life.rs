@@ -87,6 +87,24 @@ fn a_run_goes_on_where_it_was_stopped_and_follows_what_is_added() {
     assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "in pieces");
 }
 
+/// The list that stores keep as the newest of an ended log is the first after its last event, also where the clock has emptied
+/// the window long since, and a run goes on from a snapshot that was made after that.
+#[test]
+fn a_log_that_ends_long_after_its_window_is_empty_keeps_its_last_list() {
+    let pipeline = Pipeline::generated(3_000, 2).set("time.idle=50ms");
+    let run = pipeline.run("store.db").spawn().unwrap();
+    let newest = || pipeline.content("store.db")["popular_latest"].len();
+    wait_until("the last record", || pipeline.logged("store.db") >= 3_000);
+    wait_until("the empty window", || newest() == 0);
+    std::thread::sleep(Duration::from_secs(1));
+    stop(run);
+    for workers in ["2", "1"] {
+        succeed(pipeline.run("store.db").args(["--until-end", "-w", workers]));
+        assert!(newest() > 0);
+        assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), workers);
+    }
+}
+
 #[test]
 fn what_cannot_be_is_one_line() {
     let pipeline = Pipeline::generated(1_000, 1);

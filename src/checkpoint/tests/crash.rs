@@ -78,7 +78,7 @@ fn check(path: &Path, acknowledged: Acknowledged, models: &[Model], context: &st
 
     let frontier = found.map_or(0, |found| found.0) + 80;
     state.append(&[decision(count)]).unwrap();
-    state.publish(&SnapshotRows { frontier, users: vec![], panes: vec![], positions: vec![] }).unwrap();
+    state.publish(&SnapshotRows { frontier, users: vec![], panes: vec![], positions: vec![], last: None }).unwrap();
     drop(state);
     let again = open(path).unwrap().1;
     assert_eq!(again.snapshot.as_ref().map(Snapshot::frontier), Some(frontier), "{context}");

@@ -26,7 +26,7 @@ fn rows(frontier: Time, users: u64) -> SnapshotRows {
         entries: (frontier..frontier + 10).map(entry).collect(),
         standing: None,
     };
-    SnapshotRows { frontier, users: (0..users).map(user).collect(), panes: vec![], positions: vec![] }
+    SnapshotRows { frontier, users: (0..users).map(user).collect(), panes: vec![], positions: vec![], last: None }
 }
 
 #[test]

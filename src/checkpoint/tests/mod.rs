@@ -12,6 +12,7 @@ pub(super) mod probe;
 use super::*;
 use dataflows::event::{ItemId, Position, UserId};
 use dataflows::recent::Entry;
+use dataflows::rows::PopularList;
 use dataflows::state::{PaneState, StandingState, UserState};
 use model::{Model, loaded};
 use proptest::prelude::*;

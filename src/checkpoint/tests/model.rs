@@ -12,15 +12,17 @@ pub(super) struct Model {
     users: BTreeMap<u64, UserState>,
     panes: BTreeMap<PaneKey, u64>,
     positions: Vec<PartitionPosition>,
+    last: Option<LastWindow>,
 }
 
-/// All that a snapshot says: frontier, positions, users, panes.
-pub(super) type Loaded = (Time, Vec<PartitionPosition>, Vec<UserState>, Vec<PaneState>);
+/// All that a snapshot says: frontier, positions, last window, users, panes.
+pub(super) type Loaded = (Time, Vec<PartitionPosition>, Option<LastWindow>, Vec<UserState>, Vec<PaneState>);
 
 impl Model {
     pub(super) fn publish(&mut self, rows: &SnapshotRows) {
         self.frontier = Some(rows.frontier);
         self.positions.clone_from(&rows.positions);
+        self.last.clone_from(&rows.last);
         self.users.extend(rows.users.iter().map(|user| (user.user.0, user.clone())));
         for pane in &rows.panes {
             *self.panes.entry((pane.item, pane.enters, pane.leaves)).or_default() += pane.count;
@@ -33,7 +35,7 @@ impl Model {
         let panes =
             self.panes.iter().map(|(&(item, enters, leaves), &count)| PaneState { item, enters, leaves, count });
         let panes = panes.filter(|pane| pane.leaves > frontier && pane.count != 0);
-        Some((frontier, self.positions.clone(), users.cloned().collect(), panes.collect()))
+        Some((frontier, self.positions.clone(), self.last.clone(), users.cloned().collect(), panes.collect()))
     }
 }
 
@@ -41,7 +43,7 @@ pub(super) fn loaded(recovered: &Recovered) -> Option<Loaded> {
     let snapshot = recovered.snapshot.as_ref()?;
     let users = snapshot.users().collect::<Result<_, _>>().unwrap();
     let panes = snapshot.panes().collect::<Result<_, _>>().unwrap();
-    Some((snapshot.frontier(), snapshot.positions().to_vec(), users, panes))
+    Some((snapshot.frontier(), snapshot.positions().to_vec(), snapshot.last().cloned(), users, panes))
 }
 
 /// Few users and panes, so that they meet again; some users vanish.
@@ -77,8 +79,15 @@ pub(super) fn some_rows(frontier: Time) -> impl Strategy<Value = SnapshotRows> {
             |(partition, (offset, largest, advanced))| PartitionPosition { partition, offset, largest, advanced };
         positions.into_iter().map(position).collect::<Vec<_>>()
     });
-    (users, prop::collection::vec(pane, 0..5), positions)
-        .prop_map(move |(users, panes, positions)| SnapshotRows { frontier, users, panes, positions })
+    let list = prop::collection::vec((0u64..9, 1u64..50), 1..4);
+    let last = prop::option::of((0u64..9, prop::option::of(list))).prop_map(move |last| {
+        let (before, list) = last?;
+        let end = frontier.saturating_sub(before * 80);
+        let items = |list: Vec<(u64, u64)>| list.into_iter().map(|(item, count)| (ItemId(item), count)).collect();
+        Some(LastWindow { end, list: list.map(|list| PopularList { window_end: end, items: items(list) }) })
+    });
+    (users, prop::collection::vec(pane, 0..5), positions, last)
+        .prop_map(move |(users, panes, positions, last)| SnapshotRows { frontier, users, panes, positions, last })
         .prop_flat_map(|rows| {
             Just(rows.users.clone()).prop_shuffle().prop_map(move |users| SnapshotRows { users, ..rows.clone() })
         })
@@ -313,7 +322,7 @@ proptest! {
             let users = users.iter().cloned().chain(more);
             let users: BTreeMap<u64, UserState> = users.map(|user| (user.user.0, user)).collect();
             let positions = vec![PartitionPosition { partition: 3, offset: u64::MAX, largest: None, advanced: 1 }];
-            let rows = SnapshotRows { frontier: frontier as Time, users: users.into_values().collect(), panes, positions };
+            let rows = SnapshotRows { frontier: frontier as Time, users: users.into_values().collect(), panes, positions, last: None };
             state.publish(&rows).unwrap();
             state.snapshots.wait_for_merge().unwrap();
             model.publish(&rows);

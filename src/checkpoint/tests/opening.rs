@@ -10,7 +10,7 @@ const CHILD: &str = "EDDYLINE_TEST_STATE_DIRECTORY";
 fn rows(frontier: Time, users: u64) -> SnapshotRows {
     let entry = Entry { time: frontier, position: Position::new(0, 1).unwrap(), item: ItemId(5) };
     let user = |user| UserState { user: UserId(user), entries: vec![entry], standing: None };
-    SnapshotRows { frontier, users: (0..users).map(user).collect(), panes: vec![], positions: vec![] }
+    SnapshotRows { frontier, users: (0..users).map(user).collect(), panes: vec![], positions: vec![], last: None }
 }
 
 fn error(path: &Path) -> String {

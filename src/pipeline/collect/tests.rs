@@ -3,6 +3,7 @@ use super::super::recorder::{finish, recorder};
 use super::*;
 use crate::sinks::{PartitionPosition, SnapshotRows};
 use dataflows::event::{ItemId, UserId};
+use proptest::prelude::*;
 use std::sync::mpsc::channel;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::ToStream;
@@ -103,6 +104,37 @@ fn sinks_hear_of_ends_of_windows_without_a_list_and_of_nothing_else() {
     assert_eq!(frontiers(Time::MAX), [], "the end tells that");
 }
 
+proptest! {
+    /// The last window of a snapshot is that of the events before it, however far the log has been read meanwhile.
+    #[test]
+    fn a_snapshot_has_the_last_window_before_it(
+        mut events in prop::collection::vec(0u64..6_000, 1..12),
+        asked in prop::collection::btree_set(1u64..60, 1..5),
+        slides in 1u64..6,
+        ahead in 0u64..3_000,
+    ) {
+        events.sort_unstable();
+        let window = Window::new(slides * SLIDE, slide()).unwrap();
+        let ends = (1..=80).map(|n| n * SLIDE);
+        let holds = |end: Time| events.iter().any(|&at| at < end && at + slides * SLIDE >= end);
+        let mut lists = ends.filter(|&end| holds(end)).peekable();
+        let mut last = Last { window, newest: VecDeque::new(), ends: BTreeSet::new() };
+        for frontier in asked.into_iter().map(|n| n * SLIDE) {
+            while let Some(end) = lists.next_if(|&end| end < frontier) {
+                last.add(&list(end), None);
+            }
+            while let Some(end) = lists.next_if(|&end| end < frontier + ahead) {
+                last.add(&list(end), Some(frontier));
+            }
+            last.ends.extend(events.iter().filter(|&&at| at < frontier + ahead).map(|&at| slide().end_of(at)));
+            let before = events.iter().copied().filter(|&at| at < frontier).max().map(|at| slide().end_of(at));
+            let expected = before.map(|end| LastWindow { end, list: (end < frontier).then(|| list(end)) });
+            prop_assert_eq!(last.at(frontier), expected);
+            prop_assert!(last.newest.len() as u64 <= 2 * slides + 6 + ahead / SLIDE);
+        }
+    }
+}
+
 struct Ends {
     reports: Input<Report>,
     lists: Input<PopularList>,
@@ -166,6 +198,7 @@ fn a_sink_without_room_holds_the_frontier_and_not_the_worker() {
     finish(&sinks);
     let batches = batches.lock().unwrap();
     let told: Vec<_> = batches.iter().map(|b| (b.frontier, b.popular.len(), b.snapshot.clone())).collect();
-    let snapshot = SnapshotRows { frontier: 200, users: vec![user(1)], panes: vec![], positions: vec![position(0)] };
+    let (users, positions) = (vec![user(1)], vec![position(0)]);
+    let snapshot = SnapshotRows { frontier: 200, users, panes: vec![], positions, last: None };
     assert_eq!(told, [(120, 1, None), (220, 1, Some(snapshot))]);
 }

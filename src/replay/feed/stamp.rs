@@ -170,13 +170,7 @@ impl Stamper<'_> {
         };
         let (report, stamping) = (&mut self.report, self.stamping);
         self.largest = self.largest.max(Some(row.time));
-        report.counts.accepted += 1;
-        let (least, largest) = report.times.unwrap_or((row.time, row.time));
-        report.times = Some((least.min(row.time), largest.max(row.time)));
-        if stamp.late {
-            report.counts.late += 1;
-            report.late.add_row(self.hasher.late_row(&event));
-        }
+        report.count_event(&event, self.hasher);
         if stamping.wants_rows {
             report.records.push(event);
         }
@@ -190,14 +184,9 @@ impl Stamper<'_> {
     fn reject(&mut self, line: &RejectedLine<'_>) -> Result<(), FeedError> {
         let &RejectedLine { line, reason, record } = line;
         let rejected = Rejected { position: self.position(line)?, reason, record: record.to_vec() };
-        let report = &mut self.report;
-        report.counts.rejected[reason as usize] += 1;
-        report.rejected.add_row(self.hasher.rejected_row(&rejected));
-        if report.first_rejected.is_none() {
-            report.first_rejected = Some(rejected.clone());
-        }
+        self.report.count_rejected(&rejected, self.hasher);
         if self.stamping.wants_rows {
-            report.rejections.push(rejected);
+            self.report.rejections.push(rejected);
         }
         Ok(())
     }
