@@ -129,7 +129,7 @@ impl MongoSink {
     /// Says whether a run could open the database, and changes nothing. `pipeline`: whose results a run would write, if known.
     ///
     /// # Errors
-    /// As [`MongoSink::open`], but for the right to write, which only writing shows.
+    /// As [`MongoSink::open`].
     pub fn inspect(options: &MongoOptions, pipeline: Option<&Pipeline>, stop: &Stop) -> Result<Holding, MongoError> {
         let runtime = runtime(options)?;
         let outcome = runtime.block_on(async {

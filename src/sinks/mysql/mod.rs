@@ -105,7 +105,7 @@ impl MySqlSink {
     /// Says whether a run could open the database, and changes nothing. `pipeline`: whose results a run would write, if known.
     ///
     /// # Errors
-    /// As [`MySqlSink::open`], but for the right to change tables, which only changing them shows.
+    /// As [`MySqlSink::open`], but for the rights to drop and alter tables, which only doing so shows.
     pub fn inspect(options: &MySqlOptions, pipeline: Option<&Pipeline>, stop: &Stop) -> Result<Holding, MySqlError> {
         open::inspect(&mut Server::new(options, stop)?, pipeline)
     }

@@ -133,7 +133,7 @@ impl RedisSink {
     /// Says whether a run could open the database, and changes nothing. `pipeline`: whose results a run would write, if known.
     ///
     /// # Errors
-    /// As [`RedisSink::open`], but for the right to write keys, which only writing them shows.
+    /// As [`RedisSink::open`].
     pub fn inspect(
         options: &RedisOptions,
         pipeline: Option<&identity::Pipeline>,
