@@ -1,6 +1,7 @@
 //! A live run from Kafka into stores: latency, throughput, recovery, the cost of snapshots, memory during outages.
 //!
-//! `scripts/with-services all -- cargo bench --bench live -- latency|throughput|recovery|snapshots|outages [NUMBER…]`. What each
+//! `scripts/with-services all -- cargo bench --bench live -- latency|throughput|recovery|snapshots|outages [NUMBER…]`; after `throughput`
+//! also groups of stores, such as `mysql embedded,redis`. What each
 //! measures stands at its function. Runs are processes of their own, as users have them; what is measured from outside is
 //! measured by this process, with clients of its own.
 
@@ -31,7 +32,11 @@ fn main() {
             let rates = if numbers.is_empty() { vec![1_000, 10_000, 50_000] } else { numbers };
             rates.into_iter().for_each(|rate| latency(&services, rate));
         }
-        Some("throughput") => throughput(&services, numbers.first().copied().unwrap_or(200_000)),
+        Some("throughput") => {
+            let groups: Vec<&str> =
+                arguments[1..].iter().map(String::as_str).filter(|a| a.parse::<u64>().is_err()).collect();
+            throughput(&services, numbers.first().copied().unwrap_or(200_000), &groups);
+        }
         Some("recovery") => recovery(&services, numbers.first().copied().unwrap_or(1_000_000)),
         Some("snapshots") => snapshots(&services, numbers.first().copied().unwrap_or(3_000_000)),
         Some("outages") => outages(&services, numbers.first().copied().unwrap_or(600)),
@@ -161,6 +166,15 @@ fn terminate(child: &mut Child) {
     assert!(child.wait().unwrap().success());
 }
 
+/// Stops a producer in the background, also where what it produces for has failed.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -276,6 +290,7 @@ fn latency(services: &Services, rate: u64) {
             }
             let _ = producer.flush(Duration::from_secs(30));
         });
+        let _stop = StopAtEnd(&stop);
         let (client, probe) = (redis::Client::open(services.redis.as_str()).unwrap(), services.producer("0"));
         let mut connection = client.get_connection().unwrap();
         thread::sleep(Duration::from_secs(8));
@@ -319,7 +334,6 @@ fn latency(services: &Services, rate: u64) {
             redis_ms.push(millis(in_redis));
             store_ms.push(millis(in_store));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let after = tick_latency(&address);
     println!("{rate} events/s ({} sent), tick 100 ms", sent.load(Ordering::Relaxed));
@@ -359,10 +373,12 @@ fn median(mut numbers: Vec<f64>) -> (f64, f64, f64) {
 
 /// Kafka → stores, each alone and all together, beside a replay of the same files into the embedded store: events a second,
 /// median of three.
-fn throughput(services: &Services, events: u64) {
+fn throughput(services: &Services, events: u64, groups: &[&str]) {
+    const GROUPS: [&str; 6] =
+        ["embedded", "mysql", "redis", "mongodb", "embedded,mysql,redis", "embedded,mysql,redis,mongodb"];
+    let groups = if groups.is_empty() { &GROUPS[..] } else { groups };
     let directory = tempfile::tempdir().unwrap();
     let (topic, files) = produced(services, directory.path(), events, &["--users", "50000", "--items", "20000"]);
-    let all = ["embedded", "mysql", "redis", "mongodb"];
     let mut fresh = 0;
     let mut measure = |name: &str, command: &mut dyn FnMut(usize) -> Command| {
         let runs: Vec<(f64, f64)> = (0..3)
@@ -393,11 +409,11 @@ fn throughput(services: &Services, events: u64) {
             command
         });
     }
-    for sinks in [&all[..1], &all[1..2], &all[2..3], &all[3..], &all[..3], &all[..]] {
+    for sinks in groups.iter().map(|group| group.split(',').collect::<Vec<_>>()) {
         measure(&format!("run, {}", sinks.join(" + ")), &mut |number| {
             let mut command = run(services, &topic, &directory.path().join(format!("state{number}")));
             command.arg("--until-end");
-            for sink in sinks {
+            for sink in &sinks {
                 let options = services.store(sink, directory.path());
                 // `--store none` once is enough, and not beside a store.
                 let skip = if sinks.contains(&"embedded") && *sink != "embedded" { 2 } else { 0 };
@@ -428,16 +444,17 @@ fn recovery(services: &Services, users: u64) {
     };
     let mut child = command().spawn().unwrap();
     thread::sleep(Duration::from_secs(1));
-    // Until the log's end, less the last open tick.
-    let mut last = None;
-    loop {
-        thread::sleep(Duration::from_secs(6));
-        let now = newest();
-        if now == last && now.is_some() {
-            break;
-        }
-        last = now;
+    // Until the log's end, less what is not complete yet.
+    let logged = || {
+        let reader = Connection::open_with_flags(&store, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        reader.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0)).ok()
+    };
+    while logged().is_none_or(|logged| logged < events - events / 100) {
+        thread::sleep(Duration::from_secs(2));
+        assert!(child.try_wait().unwrap().is_none(), "the run has ended");
     }
+    thread::sleep(Duration::from_secs(10));
+    let last = newest();
     child.kill().unwrap();
     child.wait().unwrap();
     let count = Connection::open_with_flags(&store, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -521,7 +538,6 @@ fn snapshots(services: &Services, events: u64) {
 fn outages(services: &Services, seconds: u64) {
     let directory = tempfile::tempdir().unwrap();
     let (rows, _) = rows_and_model(directory.path());
-    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let handles: Vec<_> = ["embedded", "mysql", "redis", "mongodb"]
             .into_iter()
@@ -533,7 +549,6 @@ fn outages(services: &Services, seconds: u64) {
         for handle in handles {
             println!("{}", handle.join().unwrap());
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -599,6 +614,7 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
                 sent.store(number + 1, Ordering::Relaxed);
             }
         });
+        let _stop = StopAtEnd(&stop);
         let mut watch = |run: &Child, seconds: u64| {
             for _ in 0..seconds.div_ceil(5) {
                 thread::sleep(Duration::from_secs(5));
@@ -638,7 +654,6 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
                 caught_up = Some(back.elapsed());
             }
         }
-        stop.store(true, Ordering::Relaxed);
         caught_up
     });
     terminate(&mut run);

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_S = 0.05
+WIDE = ["--set", "popular.window=13h", "--set", "popular.slide=10m", "--set", "time.tick=20s"]
 
 
 def main():
@@ -110,12 +111,17 @@ def growth(binary, work):
         f"{key.replace('_', ' ')} {value}" for key, value in base.items()) + ", window 60m):\n")
     print("| what | sizes | peak RSS, MiB | growth of RSS | CPU µs/event |")
     print("|---|---|---|---|---|")
-    for what, sizes, unit in [
-        ("events", ["1M", "2M", "4M", "8M"], "B an event"),
-        ("users", ["100k", "200k", "400k", "800k"], "B a user"),
-        ("items", ["25k", "50k", "100k", "200k"], "B an item"),
+    # Users with full sequences, and items that all are in the window: what a user and an item take.
+    users = lambda size: {"users": size, "events": 20 * number(size)}
+    items = lambda size: {"items": size, "item_exponent": 0, "successor": 0, "events": "8M", "duration": "12h"}
+    for what, sizes, unit, options, flags in [
+        ("events", ["1M", "2M", "4M", "8M"], "B an event", lambda size: {"events": size}, []),
+        ("users, 20 events each", ["250k", "500k", "1M", "2M"], "B a user", users, []),
+        ("items, all in a window of 13 h", ["250k", "500k", "1M", "2M"], "B an item", items, WIDE),
     ]:
-        rows = [(number(size), *measure(binary, generate(binary, work, **{**base, what: size}))) for size in sizes]
+        rows = [
+            (number(size), *measure(binary, generate(binary, work, **{**base, **options(size)}), *flags)) for size in sizes
+        ]
         row(what, sizes, rows, slope([(size, rss * 2**20) for size, rss, _ in rows]), unit)
     windows = ["20m", "60m", "180m", "540m"]
     log = generate(binary, work, **base)

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for &count in counts {
         for head in [Head::Items, Head::Softmax] {
             let data = Data::generate(count, head);
-            for instructions in [Instructions::Avx2, Instructions::Avx512, Instructions::Avx512Vnni] {
+            for instructions in Instructions::ALL.into_iter().skip(1) {
                 if instructions.is_available() && !(quick && instructions != Instructions::best()) {
                     table(&data, instructions, peak);
                 }

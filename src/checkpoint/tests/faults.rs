@@ -12,7 +12,13 @@ fn rows(frontier: Time) -> SnapshotRows {
     let user =
         |user| UserState { user: UserId(user), entries: (0..frontier % 7 + 1).map(entry).collect(), standing: None };
     let pane = PaneState { item: ItemId(frontier), enters: frontier, leaves: frontier + 1000, count: 1 };
-    SnapshotRows { frontier, users: (0..frontier % 5 + 1).map(user).collect(), panes: vec![pane], positions: vec![], last: None }
+    SnapshotRows {
+        frontier,
+        users: (0..frontier % 5 + 1).map(user).collect(),
+        panes: vec![pane],
+        positions: vec![],
+        last: None,
+    }
 }
 
 /// A full disk at each operation of a snapshot in turn.

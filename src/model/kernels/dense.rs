@@ -58,7 +58,7 @@ pub(crate) fn dense(
         match instructions {
             Instructions::Portable => dense_with::<Portable>(layer, inputs, activation, out),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => dense_avx2(layer, inputs, activation, out),
+            Instructions::Avx2 | Instructions::Avx2Int8 => dense_avx2(layer, inputs, activation, out),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 | Instructions::Avx512Vnni => dense_avx512(layer, inputs, activation, out),
             #[cfg(not(target_arch = "x86_64"))]

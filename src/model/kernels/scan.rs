@@ -60,7 +60,7 @@ pub(crate) fn scan(
             match instructions {
                 Instructions::Portable => scan_with::<Portable, _>(&mut tile, queries),
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 => scan_avx2(&mut tile, queries),
+                Instructions::Avx2 | Instructions::Avx2Int8 => scan_avx2(&mut tile, queries),
                 #[cfg(target_arch = "x86_64")]
                 Instructions::Avx512 | Instructions::Avx512Vnni => scan_avx512(&mut tile, queries),
                 #[cfg(not(target_arch = "x86_64"))]

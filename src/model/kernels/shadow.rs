@@ -1,7 +1,7 @@
 //! A catalogue in eight bits, with bounds on what that hides.
 //!
 //! Row x is rounded to x̂ = s·X, X an integer of −127 … 127 and s the scale of x's tile; a query q to q̂ = c·Q with a scale
-//! of its own. q̂·x̂ = s·c·(Q·X) is cheap and exact in integers. What it misses, by Cauchy and Schwarz:
+//! of its own (and Q of −63 … 63 where the kernel takes no more). q̂·x̂ = s·c·(Q·X) is cheap and exact in integers. What it misses, by Cauchy and Schwarz:
 //!
 //! ```text
 //! q·x − q̂·x̂ = q·(x − x̂) + (q − q̂)·x̂     |q·x − q̂·x̂| ≤ ‖q‖·‖x − x̂‖ + ‖q − q̂‖·‖x̂‖
@@ -21,14 +21,17 @@
 //! scores, which raise the thresholds, tend to come first.
 
 use super::Aligned;
+use super::Instructions;
+use super::int8::{self, GROUP, Groups, Hits, Starts};
 use super::scan::Table;
-use super::vnni::{GROUP, Groups};
 use std::ops::Range;
 
 /// Groups of a tile: 4096 items, which the second-level cache holds while all users pass.
 const TILE_GROUPS: usize = 64;
 /// Longest row for which sums of int8 products stay far inside i32.
 const DEPTH_MAX: usize = 4096;
+/// The largest magnitude of an item's values.
+const ITEM_MAX: i8 = 127;
 /// Marks a place without an item, at the end of the last group.
 const NO_ITEM: u32 = u32::MAX;
 /// More than f64 arithmetic of 4096 steps can lose, relatively.
@@ -43,6 +46,7 @@ const START_MAX: f64 = (1u64 << 29) as f64;
 /// The items in int8, in groups and tiles.
 #[derive(Debug)]
 pub(crate) struct Shadow {
+    instructions: Instructions,
     depth: usize,
     quads: usize,
     words: Aligned<u32>,
@@ -71,8 +75,8 @@ pub(crate) struct Tile {
 }
 
 impl Shadow {
-    /// The shadow of `table`; none where rows are so long that sums might leave i32.
-    pub(crate) fn new(table: Table<'_>) -> Option<Shadow> {
+    /// The shadow of `table`, for these instructions; none where rows are so long that sums might leave i32.
+    pub(crate) fn new(instructions: Instructions, table: Table<'_>) -> Option<Shadow> {
         if table.depth > DEPTH_MAX || table.count() == 0 {
             return None;
         }
@@ -80,6 +84,7 @@ impl Shadow {
         let mut items = by_magnitude(table);
         items.resize(places, NO_ITEM);
         let mut shadow = Shadow {
+            instructions,
             depth: table.depth,
             quads,
             words: Aligned::zeros(places * quads),
@@ -98,7 +103,7 @@ impl Shadow {
         let places = groups.start * GROUP..groups.end * GROUP;
         let largest =
             self.items[places.clone()].iter().filter(|&&item| item != NO_ITEM).map(|&item| magnitude(table.row(item)));
-        let scale = (largest.fold(0.0, f32::max) / 127.0).max(SCALE_MIN);
+        let scale = (largest.fold(0.0, f32::max) / f32::from(ITEM_MAX)).max(SCALE_MIN);
         let mut tile = Tile {
             groups,
             scale: f64::from(scale),
@@ -113,7 +118,7 @@ impl Shadow {
             integers.fill(0);
             if self.items[place] != NO_ITEM {
                 let row = table.row(self.items[place]);
-                let norms = round(row, scale, &mut integers);
+                let norms = round(row, scale, ITEM_MAX, &mut integers);
                 tile.residual = tile.residual.max(norms.residual);
                 tile.rounded_norm = tile.rounded_norm.max(norms.rounded);
                 tile.norm = tile.norm.max(norms.exact);
@@ -138,9 +143,21 @@ impl Shadow {
         self.quads
     }
 
-    /// The table as the kernel reads it.
-    pub(crate) fn groups(&self) -> Groups<'_> {
-        Groups { words: &self.words, bias: &self.bias, quads: self.quads }
+    /// Rounds `query` into `words`, four values each. `None` where it is zero, infinite, NaN, or next to nothing.
+    pub(crate) fn query(&self, query: &[f32], words: &mut [u32]) -> Option<ShadowQuery> {
+        ShadowQuery::new(query, int8::user_max(self.instructions), words)
+    }
+
+    /// The first of `groups` with a sum that is not negative ([`int8::search`]).
+    pub(crate) fn search(
+        &self,
+        groups: Range<usize>,
+        users: &[u32],
+        starts: &Starts,
+        hits: &mut Hits,
+    ) -> Option<usize> {
+        let table = Groups { words: &self.words, bias: &self.bias, quads: self.quads };
+        int8::search(self.instructions, table, groups, users, starts, hits)
     }
 
     /// The item at a place (group · 64 + column), if there is one.
@@ -206,14 +223,15 @@ struct Norms {
     residual: f64,
 }
 
-/// Rounds `values` to multiples of `scale`.
-fn round(values: &[f32], scale: f32, integers: &mut [i8]) -> Norms {
+/// Rounds `values` to multiples of `scale`, up to ± `most`.
+fn round(values: &[f32], scale: f32, most: i8, integers: &mut [i8]) -> Norms {
+    let most = f64::from(most);
     let (scale, inverse) = (f64::from(scale), 1.0 / f64::from(scale));
     let (mut exact, mut rounded, mut residual) = (0.0, 0.0, 0.0);
     for (&value, integer) in values.iter().zip(integers) {
         let value = f64::from(value);
         // Adding a number whose last place is 1 rounds to an integer; any integer near would do.
-        let nearest = ((value * inverse).clamp(-127.0, 127.0) + ROUNDER) - ROUNDER;
+        let nearest = ((value * inverse).clamp(-most, most) + ROUNDER) - ROUNDER;
         *integer = nearest as i8;
         exact += value * value;
         rounded += (nearest * scale) * (nearest * scale);
@@ -236,17 +254,17 @@ pub(crate) struct ShadowQuery {
 }
 
 impl ShadowQuery {
-    /// Rounds `query` into `words`, four values each. `None` where it is zero, infinite, NaN, or next to nothing.
-    pub(crate) fn new(query: &[f32], words: &mut [u32]) -> Option<ShadowQuery> {
+    /// Rounds `query` to integers up to ± `most`.
+    fn new(query: &[f32], most: i8, words: &mut [u32]) -> Option<ShadowQuery> {
         let largest = magnitude(query);
-        let scale = largest / 127.0;
+        let scale = largest / f32::from(most);
         if !(scale >= SCALE_MIN && query.iter().all(|value| value.is_finite())) {
             return None;
         }
         let (mut sum, mut squares) = (0, [0.0; 2]);
         for (word, values) in words.iter_mut().zip(query.chunks(4)) {
             let mut integers = [0i8; 4];
-            let norms = round(values, scale, &mut integers);
+            let norms = round(values, scale, most, &mut integers);
             squares[0] += norms.exact * norms.exact;
             squares[1] += norms.residual * norms.residual;
             sum += integers.iter().map(|&integer| i32::from(integer)).sum::<i32>();
@@ -335,8 +353,8 @@ fn above(x: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::vnni::{Hits, Starts, USERS_MAX, search};
-    use super::super::{Instructions, scan::Table};
+    use super::super::int8::USERS_MAX;
+    use super::super::scan::Table;
     use super::*;
     use proptest::prelude::*;
 
@@ -397,18 +415,25 @@ mod tests {
         products.fold(start.round_ties_even() as i32, |sum, product| sum + product)
     }
 
+    /// Those with an int8 pass.
+    const INT8: [Instructions; 2] = [Instructions::Avx2Int8, Instructions::Avx512Vnni];
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
         /// The heart of the first pass: every score lies within its bounds, and whatever the threshold, the sum of an item
         /// that reaches it is not negative.
         #[test]
-        fn scores_lie_within_their_bounds(case in prop_oneof![case(), exact_case()], threshold in value()) {
+        fn scores_lie_within_their_bounds(
+            case in prop_oneof![case(), exact_case()],
+            threshold in value(),
+            instructions in prop::sample::select(INT8.to_vec()),
+        ) {
             let table = Table { rows: &case.rows, depth: case.depth, bias: case.bias.as_deref() };
-            let shadow = Shadow::new(table).expect("the rows are short");
+            let shadow = Shadow::new(instructions, table).expect("the rows are short");
             for query in &case.queries {
                 let mut words = vec![0; shadow.quads()];
-                let Some(rounded) = ShadowQuery::new(query, &mut words) else { continue };
+                let Some(rounded) = shadow.query(query, &mut words) else { continue };
                 for tile in shadow.tiles() {
                     let Some(bounds) = shadow.bounds(tile, &rounded) else { continue };
                     for lower in [f32::NEG_INFINITY, threshold, 0.0, chain(table, 0, query)] {
@@ -432,17 +457,21 @@ mod tests {
 
         /// The kernel against its definition in plain Rust, for every number of users.
         #[test]
-        fn the_kernel_finds_the_first_group_with_a_hit(case in case(), thresholds in prop::collection::vec(value(), USERS_MAX)) {
-            if !Instructions::Avx512Vnni.is_available() {
-                eprintln!("SKIP: this processor has no AVX-512 VNNI");
+        fn the_kernels_find_the_first_group_with_a_hit(
+            case in case(),
+            thresholds in prop::collection::vec(value(), USERS_MAX),
+            instructions in prop::sample::select(INT8.to_vec()),
+        ) {
+            if !instructions.is_available() {
+                eprintln!("SKIP: this processor has no {instructions:?}");
                 return Ok(());
             }
             let table = Table { rows: &case.rows, depth: case.depth, bias: case.bias.as_deref() };
-            let shadow = Shadow::new(table).expect("the rows are short");
+            let shadow = Shadow::new(instructions, table).expect("the rows are short");
             let tile = &shadow.tiles()[0];
             let (mut words, mut starts) = (vec![0; shadow.quads() * case.queries.len()], Starts::default());
             for (user, query) in case.queries.iter().enumerate() {
-                let rounded = ShadowQuery::new(query, &mut words[user * shadow.quads()..][..shadow.quads()]);
+                let rounded = shadow.query(query, &mut words[user * shadow.quads()..][..shadow.quads()]);
                 let bounds = rounded.and_then(|rounded| shadow.bounds(tile, &rounded));
                 starts.inverse[user] = bounds.map_or(0.0, |bounds| bounds.inverse());
                 starts.start[user] = bounds.map_or(-1e8, |bounds| bounds.start(thresholds[user]).unwrap_or(bounds.closed()));
@@ -457,7 +486,7 @@ mod tests {
             let mut groups = tile.groups();
             let mut hits = Hits::default();
             loop {
-                let found = search(shadow.groups(), groups.clone(), &words, &starts, &mut hits);
+                let found = shadow.search(groups.clone(), &words, &starts, &mut hits);
                 prop_assert_eq!(found, groups.clone().find(is_hit));
                 let Some(group) = found else { break };
                 for user in users.clone() {
@@ -477,11 +506,12 @@ mod tests {
     fn queries_without_bounds_are_told() {
         let mut words = [0; 2];
         for query in [[0.0; 5], [f32::NAN; 5], [1.0, 2.0, f32::INFINITY, 0.0, 0.0], [1e-38; 5]] {
-            assert!(ShadowQuery::new(&query, &mut words).is_none());
+            assert!(ShadowQuery::new(&query, 127, &mut words).is_none());
         }
         let rows = [1e20f32; 5];
-        let shadow = Shadow::new(Table { rows: &rows, depth: 5, bias: None }).expect("the row is short");
-        let huge = ShadowQuery::new(&[1e20; 5], &mut words).expect("it is finite");
+        let shadow = Shadow::new(Instructions::Avx512Vnni, Table { rows: &rows, depth: 5, bias: None })
+            .expect("the row is short");
+        let huge = shadow.query(&[1e20; 5], &mut words).expect("it is finite");
         assert!(shadow.bounds(&shadow.tiles()[0], &huge).is_none(), "a score of 5e40 overflows");
     }
 }

@@ -8,8 +8,8 @@
 //! A query without bounds (zero, not finite, or of a magnitude where f32 overflows) and one whose bounds say too little
 //! (more candidates than [`candidates_max`]) are given up, and go through the exact pass instead.
 
+use crate::model::kernels::USERS_MAX;
 use crate::model::kernels::{Bounds, Entry, GROUP, Hits, Matrix, Selection, Shadow, ShadowQuery, Starts, Tile};
-use crate::model::kernels::{USERS_MAX, search};
 
 /// The first pass is worth its while where the answer is at most this part of the catalogue.
 const ANSWER_SHARE: usize = 16;
@@ -71,7 +71,7 @@ impl FirstPass {
         self.words.resize(queries.rows() * self.quads, 0);
         self.queries.clear();
         for (row, words) in self.words.chunks_exact_mut(self.quads).enumerate() {
-            self.queries.push(ShadowQuery::new(queries.row(row), words));
+            self.queries.push(shadow.query(queries.row(row), words));
         }
         if self.candidates.len() < queries.rows() {
             self.candidates.resize_with(queries.rows(), Vec::new);
@@ -98,8 +98,7 @@ impl FirstPass {
             return;
         }
         loop {
-            let found =
-                search(shadow.groups(), groups.clone(), &self.words[words.clone()], &gang.starts, &mut self.hits);
+            let found = shadow.search(groups.clone(), &self.words[words.clone()], &gang.starts, &mut self.hits);
             let Some(group) = found else { return };
             for member in 0..queries.len() {
                 if self.hits.masks[member] != 0 {

@@ -64,8 +64,8 @@ impl PackedModel {
         };
         let Weights { users, items, history, .. } = weights;
         let mut model = PackedModel { instructions, seed, users, items, layers, history, shadow: None };
-        if instructions == Instructions::Avx512Vnni {
-            model.shadow = Shadow::new(model.table());
+        if instructions.has_first_pass() {
+            model.shadow = Shadow::new(instructions, model.table());
         }
         model
     }

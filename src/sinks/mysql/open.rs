@@ -162,7 +162,9 @@ fn check_rights(server: &mut Server, shapes: &BTreeMap<String, Shape>) -> Result
     let has = |right: &str| granted.iter().flatten().flatten().any(|granted| granted == right);
     match ["CREATE", "SELECT", "INSERT", "UPDATE", "DELETE"].into_iter().find(|right| !has(right)) {
         None => Ok(()),
-        Some(right) => Err(server.lacks(format!("{right} command denied for table '{}', which is to be made", table.name))),
+        Some(right) => {
+            Err(server.lacks(format!("{right} command denied for table '{}', which is to be made", table.name)))
+        }
     }
 }
 

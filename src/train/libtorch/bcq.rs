@@ -21,9 +21,9 @@ use tch::{Kind, Reduction, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Linear, Parameters, Spec};
-use eddyline::train::options::BcqParameters;
 use super::random::{Draws, Stream};
 use super::states::{Gathered, Samples, States};
+use eddyline::train::options::BcqParameters;
 
 type Result<T> = std::result::Result<T, TchError>;
 

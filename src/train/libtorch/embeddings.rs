@@ -25,10 +25,10 @@ use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Linear, Parameters, Spec, floats};
-use eddyline::train::options::{EmbeddingLoss, EmbeddingParameters};
 use super::random::Draws;
 use super::tables::Table;
 use eddyline::learn::Interactions;
+use eddyline::train::options::{EmbeddingLoss, EmbeddingParameters};
 
 type Result<T> = std::result::Result<T, TchError>;
 

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use eddyline::train::options::{Device, Subject};
 use eddyline::learn::LearnError;
 use eddyline::model::error::ModelError;
 use eddyline::model::maps::MapError;
+use eddyline::train::options::{Device, Subject};
 
 /// Why a training stopped, or did not start.
 #[derive(Debug, thiserror::Error)]

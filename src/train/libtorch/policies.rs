@@ -5,12 +5,12 @@ use tch::{Device, TchError, Tensor, no_grad};
 use super::bcq::{Bcq, Noise};
 use super::ddpg::Ddpg;
 use super::network::Initial;
-use eddyline::train::options::{Hyperparameters, Own};
 use super::reinforce::Reinforce;
 use super::states::{Samples, States};
 use super::trainer::{Feed, Learner};
 use eddyline::learn::{Interactions, SessionRule, Sessions};
 use eddyline::model::directory::Tables;
+use eddyline::train::options::{Hyperparameters, Own};
 
 type Result<T> = std::result::Result<T, TchError>;
 

@@ -19,11 +19,11 @@ use tch::{Device, Tensor};
 use super::checkpoint::Position;
 use super::error::TrainError;
 use super::network::floats;
-use eddyline::train::options::Subject;
 use eddyline::model::algorithm::Algorithm;
 use eddyline::model::directory::{ModelDirectory, Tables};
 use eddyline::model::state_dict::{StateDict, Tensor as Plain};
 use eddyline::model::weights::Embedding;
+use eddyline::train::options::Subject;
 
 const MANIFEST: &str = "manifest.json";
 

@@ -28,8 +28,8 @@ use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Parameters, Spec};
-use eddyline::train::options::ReinforceParameters;
 use super::states::{Samples, States};
+use eddyline::train::options::ReinforceParameters;
 
 type Result<T> = std::result::Result<T, TchError>;
 

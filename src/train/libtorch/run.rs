@@ -8,16 +8,16 @@ use super::checkpoint::Position;
 use super::embeddings::Embeddings;
 use super::error::TrainError;
 use super::network::Initial;
-use eddyline::train::options::{Device, Hyperparameters, Own, Plan, Subject};
 use super::policies::{Policy, Transitions};
+use super::publish;
 use super::towers::Events;
 use super::trainer::{Ended, Trainer};
-use super::publish;
-use eddyline::train::Summary;
 use eddyline::learn::Interactions;
 use eddyline::model::directory::{ModelDirectory, Tables};
 use eddyline::model::maps::IdMap;
 use eddyline::progress::Progress;
+use eddyline::train::Summary;
+use eddyline::train::options::{Device, Hyperparameters, Own, Plan, Subject};
 
 /// Trains as `plan` says. `stop` asks for an end with a checkpoint.
 ///

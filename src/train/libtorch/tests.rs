@@ -15,13 +15,13 @@ use super::bcq::{Bcq, Noise};
 use super::ddpg::Ddpg;
 use super::embeddings::{Embeddings, Pairs};
 use super::network::{Initial, Parameters};
-use eddyline::train::options::{BcqParameters, EmbeddingLoss, EmbeddingParameters, ReinforceParameters};
 use super::publish::values;
 use super::random::{Draws, Stream};
 use super::reinforce::Reinforce;
 use super::states::{Samples, States};
 use eddyline::learn::{Feature, Interactions};
 use eddyline::model::weights::Embedding;
+use eddyline::train::options::{BcqParameters, EmbeddingLoss, EmbeddingParameters, ReinforceParameters};
 
 const USERS: usize = 5;
 const ITEMS: usize = 23;

@@ -16,10 +16,10 @@ use tch::{TchError, Tensor};
 use super::checkpoint::{self, Position};
 use super::error::TrainError;
 use super::network::duplicate;
-use eddyline::train::options::Plan;
 use super::random::{Draws, Shuffle, Stream};
 use super::tensorboard::EventFile;
 use eddyline::progress::{Progress, TrainingUpdate};
+use eddyline::train::options::Plan;
 
 /// Batches that are filled ahead.
 const AHEAD: usize = 3;
