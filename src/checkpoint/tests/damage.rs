@@ -99,8 +99,10 @@ fn damage(kind: &str, how: impl Fn(&mut Vec<u8>, &mut Random)) -> BTreeMap<Outco
     for _ in 0..CASES {
         let (name, bytes) = &files[random.within(0..files.len())];
         let mut damaged = bytes.clone();
-        how(&mut damaged, &mut random);
-        assert_ne!(&damaged, bytes, "the damage happened");
+        // What is overwritten may be what is written over it.
+        while damaged == *bytes {
+            how(&mut damaged, &mut random);
+        }
         let outcome = whole.open_with(name, &damaged);
         if outcome == Outcome::ShorterJournal {
             assert!(kind == "journal" && damaged.len() + 1 >= whole.journal_min);

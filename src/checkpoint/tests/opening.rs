@@ -188,10 +188,11 @@ fn rewrite_manifest(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
 fn formats_of_the_future_are_refused_and_nothing_is_deleted() {
     let directory = directory_with(4);
     let path = directory.path();
-    let refused = |name: &str| {
+    let refused = |name: &str, known: u32| {
         let before = contents(path);
         let text = error(path);
-        assert!(text.contains(name) && text.ends_with("formats up to 1: use the program that wrote it"), "{text}");
+        let end = format!("formats up to {known}: use the program that wrote it");
+        assert!(text.contains(name) && text.ends_with(&end), "{text}");
         assert_eq!(contents(path), before);
     };
     let chunk = newest(path, "chunk");
@@ -200,19 +201,19 @@ fn formats_of_the_future_are_refused_and_nothing_is_deleted() {
     let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..80]);
     bytes[80..88].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&chunk, &bytes).unwrap();
-    refused("chunk-");
+    refused("chunk-", 1);
 
     rewrite_manifest(path, |manifest| {
-        manifest["version"] = 2.into();
+        manifest["version"] = (super::super::manifest::VERSION + 1).into();
         manifest["news"] = "something".into();
     });
-    refused("manifest-");
+    refused("manifest-", super::super::manifest::VERSION);
 
     let identity = generation(path).join(names::PIPELINE);
     let mut text = Vec::new();
     crate::journal::sealed::seal(br#"{"version":2}"#, 0, &mut text);
     fs::write(identity, text).unwrap();
-    refused(names::PIPELINE);
+    refused(names::PIPELINE, 1);
 }
 
 #[test]

@@ -75,11 +75,12 @@ pub(crate) fn search(
     let count = users.len() / table.quads;
     assert!((1..=USERS_MAX).contains(&count), "the kernels take 1 to {USERS_MAX} users, not {count}");
     instructions.assert_available();
-    // SAFETY: the processor has the instructions, and the shapes are asserted.
     match instructions {
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions, and the shapes are asserted.
         Instructions::Avx512Vnni => unsafe { vnni::search(table, groups, users, starts, hits) },
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Instructions::Avx2Int8 => unsafe { avx2::search(table, groups, users, starts, hits) },
         _ => {
             let _ = (starts, hits);

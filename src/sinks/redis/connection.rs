@@ -184,6 +184,11 @@ impl Server {
                 let (user, pattern) = (self.user.clone(), self.pattern.clone());
                 RedisError::Rights { place, user, pattern, reason: message }
             }
+            // Redis 7.0 says so of what a script may not do, without a code.
+            Some("ERR") if message.contains("The user executing the script can't") => {
+                let (user, pattern) = (self.user.clone(), self.pattern.clone());
+                RedisError::Rights { place, user, pattern, reason: message }
+            }
             Some("CROSSSLOT" | "MOVED" | "ASK") => RedisError::Cluster { place },
             // It has restarted, and forgotten the scripts.
             Some("NOSCRIPT") => RedisError::Broken { place, reason: "it has restarted".into() },

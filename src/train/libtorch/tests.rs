@@ -86,7 +86,7 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("case.safetensors");
         std::fs::write(&path, bytes).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/train/gradients.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/train/gradients.py");
         let output = Command::new(python).arg(script).arg(algorithm).arg(&path).output().unwrap();
         let told = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
