@@ -106,6 +106,7 @@ fn rows(changed: u64, users: u64, number: u64) -> SnapshotRows {
         users: rows,
         panes: (0..PANES_A_SLIDE).map(pane).collect(),
         positions: (0..8).map(position).collect(),
+        last: None,
     }
 }
 

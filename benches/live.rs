@@ -447,7 +447,7 @@ fn recovery(services: &Services, users: u64) {
     // Until the log's end, less what is not complete yet.
     let logged = || {
         let reader = Connection::open_with_flags(&store, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
-        reader.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0)).ok()
+        reader.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, i64>(0)).ok().map(i64::cast_unsigned)
     };
     while logged().is_none_or(|logged| logged < events - events / 100) {
         thread::sleep(Duration::from_secs(2));

@@ -10,7 +10,7 @@ use eddyline::train::options::{Device, Subject};
 
 /// Why a training stopped, or did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum TrainError {
+pub(super) enum TrainError {
     /// The log.
     #[error(transparent)]
     Data(#[from] LearnError),

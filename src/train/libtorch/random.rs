@@ -10,7 +10,7 @@ use eddyline::model::philox::philox4x32_10;
 /// What randomness is for. A number never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Stream {
+pub(super) enum Stream {
     /// First values of weights; the epoch is the tensor's number.
     Weights = 1,
     /// The order of an epoch.
@@ -31,7 +31,7 @@ pub enum Stream {
 
 /// The numbers of one stream in one epoch.
 #[derive(Clone, Copy, Debug)]
-pub struct Draws {
+pub(super) struct Draws {
     key: [u32; 2],
     epoch: u32,
     stream: u32,
@@ -39,12 +39,12 @@ pub struct Draws {
 
 impl Draws {
     /// Of a seed, a stream and an epoch.
-    pub fn new(seed: u64, stream: Stream, epoch: u32) -> Draws {
+    pub(super) fn new(seed: u64, stream: Stream, epoch: u32) -> Draws {
         Draws { key: [seed as u32, (seed >> 32) as u32], epoch, stream: stream as u32 }
     }
 
     /// Four words of 32 random bits.
-    pub fn block(&self, index: u64) -> [u32; 4] {
+    pub(super) fn block(&self, index: u64) -> [u32; 4] {
         philox4x32_10([index as u32, (index >> 32) as u32, self.epoch, self.stream], self.key)
     }
 
@@ -55,7 +55,7 @@ impl Draws {
     }
 
     /// Fills `values` with uniform numbers in (−bound, bound).
-    pub fn fill_uniform(&self, bound: f32, values: &mut [f32]) {
+    pub(super) fn fill_uniform(&self, bound: f32, values: &mut [f32]) {
         for (index, values) in (0..).zip(values.chunks_mut(4)) {
             let words = self.block(index);
             values.iter_mut().zip(words).for_each(|(value, word)| *value = bound * (2.0 * Draws::unit(word) - 1.0));
@@ -63,7 +63,7 @@ impl Draws {
     }
 
     /// Fills `values` with standard normal numbers (Box and Muller), those of the blocks from `first` on.
-    pub fn fill_normal(&self, first: u64, values: &mut [f32]) {
+    pub(super) fn fill_normal(&self, first: u64, values: &mut [f32]) {
         for (index, values) in (first..).zip(values.chunks_mut(4)) {
             let [a, b, c, d] = self.block(index);
             let pair = |radius: u32, angle: u32| {
@@ -81,7 +81,7 @@ impl Draws {
     /// A word stands for a probability, and the number is its normal quantile: with x = √(2π)(p − ½) the series x + x³/6 +
     /// 7x⁵/120 + …, which is right to 10⁻⁶ where it stays within ½, and beyond ½ where it does not. Without branches, a million
     /// of them take milliseconds.
-    pub fn fill_clamped_normal(&self, first: u64, values: &mut [f32]) {
+    pub(super) fn fill_clamped_normal(&self, first: u64, values: &mut [f32]) {
         const SERIES: [f32; 6] =
             [34_807.0 / 5_702_400.0, 4_369.0 / 362_880.0, 127.0 / 5_040.0, 7.0 / 120.0, 1.0 / 6.0, 1.0];
         const SQRT_TAU: f32 = 2.506_628_3;
@@ -97,7 +97,7 @@ impl Draws {
     }
 
     /// A number below `limit`, which is at least 1; by multiplication, whose bias is below 2^-32 for what fits 32 bits.
-    pub fn below(word: [u32; 2], limit: u64) -> u64 {
+    pub(super) fn below(word: [u32; 2], limit: u64) -> u64 {
         let word = u64::from(word[0]) | u64::from(word[1]) << 32;
         ((u128::from(word) * u128::from(limit)) >> 64) as u64
     }
@@ -105,7 +105,7 @@ impl Draws {
 
 /// A permutation of 0 … n−1.
 #[derive(Clone, Debug)]
-pub struct Shuffle {
+pub(super) struct Shuffle {
     keys: [u64; Shuffle::ROUNDS],
     half_bits: u32,
     len: u64,
@@ -115,7 +115,7 @@ impl Shuffle {
     const ROUNDS: usize = 6;
 
     /// The permutation of `len` numbers that `draws` give.
-    pub fn new(len: u64, draws: Draws) -> Shuffle {
+    pub(super) fn new(len: u64, draws: Draws) -> Shuffle {
         let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
         let half_bits = bits.div_ceil(2).max(1);
         let mut keys = [0; Shuffle::ROUNDS];
@@ -127,7 +127,7 @@ impl Shuffle {
     }
 
     /// Where `index` goes.
-    pub fn at(&self, index: u64) -> u64 {
+    pub(super) fn at(&self, index: u64) -> u64 {
         debug_assert!(index < self.len);
         let mut place = index;
         loop {

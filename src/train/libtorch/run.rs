@@ -23,7 +23,7 @@ use eddyline::train::options::{Device, Hyperparameters, Own, Plan, Subject};
 ///
 /// # Errors
 /// Anything of [`TrainError`]; the model directory is as it was then, but for a checkpoint.
-pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Summary, TrainError> {
+pub(super) fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Summary, TrainError> {
     let device = device(plan.device)?;
     if let Some(threads) = plan.threads {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));

@@ -12,7 +12,7 @@ use super::error::TrainError;
 
 /// One event file, open for more.
 #[derive(Debug)]
-pub struct EventFile {
+pub(super) struct EventFile {
     path: PathBuf,
     file: File,
 }
@@ -20,7 +20,7 @@ pub struct EventFile {
 impl EventFile {
     /// Begins a file in `dir`, which is made where it is missing. A run that goes on begins another file there, as TensorBoard
     /// expects.
-    pub fn create(dir: &Path) -> Result<EventFile, TrainError> {
+    pub(super) fn create(dir: &Path) -> Result<EventFile, TrainError> {
         fs::create_dir_all(dir).map_err(TrainError::io(dir, "create the directory"))?;
         let started = now();
         let name = |attempt: u32| format!("events.out.tfevents.{}.{}.{attempt}", started as u64, std::process::id());
@@ -41,7 +41,7 @@ impl EventFile {
     }
 
     /// Adds scalars of a step.
-    pub fn scalars(&mut self, step: u64, scalars: &[(String, f64)]) -> Result<(), TrainError> {
+    pub(super) fn scalars(&mut self, step: u64, scalars: &[(String, f64)]) -> Result<(), TrainError> {
         let mut summary = Message::default();
         for (tag, value) in scalars {
             let mut scalar = Message::default();
