@@ -1,9 +1,8 @@
 //! A live run from Kafka into stores: latency, throughput, recovery, the cost of snapshots, memory during outages.
 //!
-//! `scripts/with-services all -- cargo bench --bench live -- latency|throughput|recovery|snapshots|outages [NUMBER…]`; after `throughput`
-//! also groups of stores, such as `mysql embedded,redis`. What each
-//! measures stands at its function. Runs are processes of their own, as users have them; what is measured from outside is
-//! measured by this process, with clients of its own.
+//! `scripts/with-services all -- cargo bench --bench live -- latency|throughput|recovery|snapshots|outages [NUMBER…]`; after
+//! `throughput` also groups of stores, such as `mysql embedded,redis`. What each measures stands at its function. Runs are
+//! processes of their own, as users have them; what is measured from outside is measured by this process, with clients of its own.
 
 #![expect(clippy::print_stdout, reason = "what a benchmark finds is what it prints")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to tell")]
