@@ -15,7 +15,7 @@
 //!   write; readers can see the records of a tick before its recommendations.
 //! - *Careful* pieces first ask which rows are there: after an opening, where a log is likely read again, and after a
 //!   failure. Otherwise nothing is asked, and a row that is there after all is an error of a transaction, which is then
-//!   begun again with care.
+//!   begun again with care. So is a piece that fails within the server, whether or not it was committed.
 
 use super::command::{ANSWER_WAIT, Session, Store, again};
 use super::consumed::{self, Outcome};
@@ -40,8 +40,10 @@ const PIECE_ROWS_MAX: usize = 2000;
 const PIECE_ROWS_MIN: usize = 50;
 /// How many pieces without a row that was there end the care.
 const CAREFUL_PIECES: usize = 16;
-/// How often a piece is begun again because of other writers.
+/// How often a piece is begun, if other writers or faults within the server are in its way.
 const ATTEMPTS: usize = 5;
+/// The code of a server that does not know what went wrong.
+const INTERNAL_ERROR: i32 = 1;
 
 /// How a batch is written.
 pub(super) struct Pieces {
@@ -134,21 +136,28 @@ impl Pieces {
     }
 
     async fn write_piece(&mut self, store: &Store, piece: &Piece<'_>) -> Result<(), MongoError> {
+        let mut hindrance = MongoError::Contended(store.place.clone());
         for _ in 0..ATTEMPTS {
             let outcome = match self.session.take() {
                 Some(mut session) => {
                     let outcome = self.in_transaction(store, &mut session, piece).await;
                     self.session = Some(session);
-                    outcome?
+                    outcome
                 }
-                None => self.steps(store, None, piece).await?,
+                None => self.steps(store, None, piece).await,
             };
             match outcome {
-                Outcome::Done => return Ok(()),
-                Outcome::Clash => self.careful = CAREFUL_PIECES,
+                Ok(Outcome::Done) => return Ok(()),
+                Ok(Outcome::Clash) => {}
+                Err(error @ MongoError::Server { code: INTERNAL_ERROR, .. }) => {
+                    tracing::debug!("{error}; trying again");
+                    hindrance = error;
+                }
+                Err(error) => return Err(error),
             }
+            self.careful = CAREFUL_PIECES;
         }
-        Err(MongoError::Contended(store.place.clone()))
+        Err(hindrance)
     }
 
     async fn in_transaction(
