@@ -216,7 +216,8 @@ def embeddings(log, device):
     def tower(count):
         table = nn.Embedding(count + 1, D, padding_idx=count)
         layers = nn.Sequential(
-            nn.Linear(4 * D, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128), nn.BatchNorm1d(128), nn.ReLU(),
+            nn.Linear(4 * D, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
+            nn.Linear(256, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(),
             nn.Linear(128, D),
         )
         return nn.ModuleList([table, layers]).to(device)

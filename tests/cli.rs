@@ -529,15 +529,53 @@ fn what_evaluate_is_given_must_make_sense() {
     assert!(nowhere.ends_with("nowhere.csv: no such file; check the path"), "{nowhere}");
 }
 
+/// A directory in which `eddyline` stands alone, and what its `train` does there.
+fn train_alone() -> (tempfile::TempDir, impl Fn() -> Output) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = dir.path().join("eddyline");
+    fs::hard_link(env!("CARGO_BIN_EXE_eddyline"), &program).unwrap();
+    let train = move || {
+        let arguments = ["train", "ddpg", "log.csv", "--model-dir", "model"];
+        // Where another libtorch may be.
+        Command::new(&program).args(arguments).env_remove("LD_LIBRARY_PATH").output().unwrap()
+    };
+    (dir, train)
+}
+
 #[test]
 fn train_says_how_to_get_it() {
-    // Where no `eddyline-train` stands beside it.
-    let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let program = alone.path().join("eddyline");
-    fs::hard_link(env!("CARGO_BIN_EXE_eddyline"), &program).unwrap();
-    let output = Command::new(program).args(["train", "ddpg", "log.csv", "--model-dir", "model"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).starts_with("error: this eddyline was built without training"), "{}", stderr(&output));
-    let hint = "build it with: scripts/with-libtorch cargo build --release --workspace --features train\n";
-    assert!(stderr(&output).ends_with(hint), "{}", stderr(&output));
+    let (_dir, train) = train_alone();
+    let told = one_error(&train(), 1);
+    assert!(told.starts_with("this eddyline was built without training"), "{told}");
+    let hint = "build it with: scripts/with-libtorch cargo build --release --workspace --features train";
+    assert!(told.ends_with(hint), "{told}");
+}
+
+/// The loader is asked about a small program whose library is first as it was, then gone, then another one.
+#[test]
+fn train_says_what_is_wrong_with_libtorch() {
+    let (dir, train) = train_alone();
+    let compile = |source: &str, arguments: &[&str]| {
+        fs::write(dir.path().join("source.c"), source).unwrap();
+        let cc = Command::new("cc").arg("source.c").args(arguments).current_dir(&dir).output().unwrap();
+        assert!(cc.status.success(), "{}", stderr(&cc));
+    };
+    let library = ["-shared", "-fPIC", "-o", "libtorch_cpu.so"];
+    compile("int at_version_two(void) { return 3; }", &library);
+    let rpath = format!("-Wl,-rpath,{}", dir.path().display());
+    compile(
+        "int at_version_two(void); int main(void) { return at_version_two(); }",
+        &["-o", "eddyline-train", "-L.", "-ltorch_cpu", &rpath],
+    );
+    let output = train();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(3), ""), "it is started");
+    compile("int at_version_three(void) { return 3; }", &library);
+    let told = one_error(&train(), 1);
+    assert!(told.starts_with("libtorch cannot be loaded (undefined symbol: at_version_two ("), "{told}");
+    fs::remove_file(dir.path().join("libtorch_cpu.so")).unwrap();
+    let told = one_error(&train(), 1);
+    assert!(
+        told.starts_with("libtorch cannot be loaded (libtorch_cpu.so is not found); run it as scripts/with-libtorch"),
+        "{told}"
+    );
 }

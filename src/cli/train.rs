@@ -269,8 +269,8 @@ fn tell(summary: &Summary, json: bool) -> Result<()> {
     if json {
         return stdout::write(format!("{}\n", serde_json::to_string(summary)?).as_bytes());
     }
-    let mut text = format!("{:<15}{}\n", "trained", summary.subject);
-    let mut row = |name: &str, value: String| text.push_str(&format!("{name:<15}{value}\n"));
+    let mut text = format!("{:<19}{}\n", "trained", summary.subject);
+    let mut row = |name: &str, value: String| text.push_str(&format!("{name:<19}{value}\n"));
     row("directory", summary.dir.clone());
     let early = if summary.stopped_early { ", stopped early" } else { "" };
     row("epochs", format!("{}{early}", summary.epochs));

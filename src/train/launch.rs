@@ -64,13 +64,14 @@ fn unloadable(program: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&text);
     let missing = text.lines().find_map(|line| line.trim().strip_suffix(" => not found"));
     let missing = missing.map(|library| format!("{library} is not found"));
-    let wrong = || text.lines().find(|line| line.contains("undefined symbol")).map(|line| first_words(line.trim()));
+    let wrong = || text.lines().find(|line| line.contains("undefined symbol")).map(first_words);
     missing.or_else(wrong)
 }
 
-/// Symbols of C++ are long.
+/// Symbols of C++ are long, and a tab comes after them.
 fn first_words(line: &str) -> String {
     const CHARACTERS_MAX: usize = 100;
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut: String = line.chars().take(CHARACTERS_MAX).collect();
     if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }

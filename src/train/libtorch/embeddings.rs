@@ -15,6 +15,9 @@
 //! **Loss** of a pair: 1 − cos if it happened, max(0, cos) if not (PyTorch's `CosineEmbeddingLoss` of margin 0); or binary
 //! cross-entropy of σ(cos).
 //!
+//! **Layers** before a batch normalisation have no bias: it would take it away again, and Adam would blow up the rounding errors
+//! that are left of its gradient.
+//!
 //! The user's tower is run once an event, not once a sample: event and negative share the user, and a batch normalisation
 //! over every row twice is the one over every row once, but for the unbiased estimate in the running variance.
 //!
@@ -24,7 +27,7 @@
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
-use super::network::{Init, Initial, Linear, Parameters, Spec, floats};
+use super::network::{Init, Initial, Parameters, Spec, floats};
 use super::random::Draws;
 use super::tables::Table;
 use eddyline::learn::Interactions;
@@ -155,14 +158,12 @@ impl Tower {
             [spec("weight", Init::Ones), spec("bias", Init::Zeros)]
         };
         let [wide, narrow] = WIDTHS;
-        let specs = [
-            Spec::linear("fc1", wide, 4 * dim, Init::Kaiming),
-            norm("bn1", wide),
-            Spec::linear("fc2", narrow, wide, Init::Kaiming),
-            norm("bn2", narrow),
-            Spec::linear("fc3", dim, narrow, Init::Kaiming),
-        ];
-        let layers = Parameters::new(&specs.concat(), initial)?;
+        let mut specs = vec![Spec::weight("fc1", wide, 4 * dim, Init::Kaiming)];
+        specs.extend(norm("bn1", wide));
+        specs.push(Spec::weight("fc2", narrow, wide, Init::Kaiming));
+        specs.extend(norm("bn2", narrow));
+        specs.extend(Spec::linear("fc3", dim, narrow, Init::Kaiming));
+        let layers = Parameters::new(&specs, initial)?;
         let options = (Kind::Float, layers.flat().device());
         let [m1, m2] = WIDTHS.map(|width| Tensor::f_zeros([width], options));
         let [v1, v2] = WIDTHS.map(|width| Tensor::f_ones([width], options));
@@ -180,12 +181,12 @@ impl Tower {
 
     /// Unit vectors, (rows, d), of rows of 4d.
     fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
-        let norm = |x: Tensor, key: &str, at: usize| {
-            let (weight, bias) = (self.layers.get(&format!("{key}.weight")), self.layers.get(&format!("{key}.bias")));
+        let hidden = |x: &Tensor, layer: &str, norm: &str, at: usize| {
+            let get = |key: &str, part: &str| self.layers.get(&format!("{key}.{part}"));
             let (mean, variance) = (&self.running[at], &self.running[at + 1]);
-            let mut x = x.f_batch_norm(
-                Some(&weight),
-                Some(&bias),
+            let mut x = x.f_linear(&get(layer, "weight"), None::<&Tensor>)?.f_batch_norm(
+                Some(&get(norm, "weight")),
+                Some(&get(norm, "bias")),
                 Some(mean),
                 Some(variance),
                 training,
@@ -195,10 +196,9 @@ impl Tower {
             )?;
             x.f_relu_()
         };
-        let layer = |key: &str| -> Linear { self.layers.linear(key) };
-        let x = norm(layer("fc1").apply(x)?, "bn1", 0)?;
-        let x = norm(layer("fc2").apply(&x)?, "bn2", 2)?;
-        let x = layer("fc3").apply(&x)?;
+        let x = hidden(x, "fc1", "bn1", 0)?;
+        let x = hidden(&x, "fc2", "bn2", 2)?;
+        let x = self.layers.linear("fc3").apply(&x)?;
         // As torch.nn.functional.normalize: by the norm, but at least 1e-12.
         let norm = x.f_norm_scalaropt_dim(2.0, [1], true)?.f_clamp_min(1e-12)?;
         x.f_div(&norm)

@@ -51,8 +51,8 @@ pub(super) enum TrainError {
     Torch(#[from] tch::TchError),
     /// The loss is no number.
     #[error(
-        "{subject}: {name} is {value} at epoch {epoch}, batch {batch}: nothing was written; a smaller --lr than {lr} may \
-         help, and the last checkpoint is of {kept}"
+        "{subject}: {name} is {value} at epoch {epoch}, batch {batch}, and nothing was written; a smaller --lr than {lr} may \
+         help{kept}"
     )]
     NotFinite {
         /// What is trained.
@@ -67,7 +67,7 @@ pub(super) enum TrainError {
         batch: u64,
         /// The step size.
         lr: f64,
-        /// Where the checkpoint is.
+        /// Where the checkpoint is, if there is one, with the words before it.
         kept: String,
     },
     /// A weight is no number though the losses were.

@@ -37,10 +37,13 @@ pub(super) struct Spec {
 impl Spec {
     /// Weight and bias of a layer.
     pub(super) fn linear(key: &str, outputs: i64, inputs: i64, init: Init) -> [Spec; 2] {
-        [
-            Spec { key: format!("{key}.weight"), shape: vec![outputs, inputs], init },
-            Spec { key: format!("{key}.bias"), shape: vec![outputs], init: Init::Zeros },
-        ]
+        let bias = Spec { key: format!("{key}.bias"), shape: vec![outputs], init: Init::Zeros };
+        [Spec::weight(key, outputs, inputs, init), bias]
+    }
+
+    /// The weight of a layer that has no bias.
+    pub(super) fn weight(key: &str, outputs: i64, inputs: i64, init: Init) -> Spec {
+        Spec { key: format!("{key}.weight"), shape: vec![outputs, inputs], init }
     }
 
     fn len(&self) -> i64 {

@@ -58,7 +58,10 @@ fn the_reference_files_are_written_as_they_were_read() {
         .into_iter()
         .flat_map(|name| Algorithm::ALL.map(|algorithm| (name, algorithm)))
     {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join(algorithm.file_name());
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../tests/fixtures")
+            .join(name)
+            .join(algorithm.file_name());
         let read = StateDict::read(&std::fs::read(path).unwrap()).unwrap();
         let (bytes, _) = eddyline::model::layers::write_state(read.clone(), algorithm).unwrap();
         let again = StateDict::read(&bytes).unwrap();

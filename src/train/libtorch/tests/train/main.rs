@@ -65,7 +65,17 @@ impl Place {
 
     /// Arguments of a training into the directory `name`.
     fn train<'a>(&'a self, subject: &'a str, dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-        let mut all = vec!["train", subject, text(&self.log), "--model-dir", text(dir), "--tensorboard", "none"];
+        let mut all = vec![
+            "train",
+            subject,
+            text(&self.log),
+            "--model-dir",
+            text(dir),
+            "--tensorboard",
+            "none",
+            "--threads",
+            "1",
+        ];
         if subject == "embeddings" {
             all.extend(["--dim", "8", "--batch", "512", "--lr", "0.003"]);
         } else {

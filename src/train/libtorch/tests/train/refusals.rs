@@ -50,8 +50,8 @@ fn a_loss_that_is_no_number_stops_with_epoch_and_batch() {
     succeed(&place.train("ddpg", &dir, &["--epochs", "1", "-q"]));
     let before = fs::read(dir.join("model_ddpg.pt")).unwrap();
     let told = failure(&place.train("ddpg", &dir, &["--epochs", "3", "--lr", "1e30", "--restart"]));
-    assert!(told.contains("ddpg: critic_loss is") && told.contains("at epoch 1, batch "), "{told}");
-    assert!(told.contains("a smaller --lr than 1000000000000000000000000000000 may help"), "{told}");
+    assert!(told.starts_with("ddpg: ") && told.contains("_loss is ") && told.contains(" at epoch 1, batch "), "{told}");
+    assert!(told.ends_with("a smaller --lr than 1000000000000000000000000000000 may help"), "{told}");
     assert!(fs::read(dir.join("model_ddpg.pt")).unwrap() == before, "the old model stays");
 }
 
@@ -69,18 +69,6 @@ fn another_run_is_not_continued_and_policies_are_not_orphaned() {
     fs::write(dir.join("checkpoint_bcq.safetensors"), b"not one").unwrap();
     let told = failure(&place.train("bcq", &dir, &["--epochs", "1"]));
     assert!(told.contains("checkpoint_bcq.safetensors: not a checkpoint of this program"), "{told}");
-}
-
-#[test]
-fn libtorch_that_is_missing_is_a_line() {
-    let place = Place::new();
-    let dir = place.path("model");
-    let output =
-        eddyline(&place.train("embeddings", &dir, &["-q"])).env("LD_LIBRARY_PATH", "/nowhere").output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && told.lines().count() == 1, "{told}");
-    assert!(told.starts_with("error: libtorch cannot be loaded (libtorch"), "{told}");
-    assert!(told.contains("is not found); run it as scripts/with-libtorch"), "{told}");
 }
 
 /// A small file system in memory, where this machine lets us mount one.
@@ -106,7 +94,7 @@ impl Drop for Mount {
 fn a_full_disk_leaves_the_old_model() {
     let place = Place::new();
     let dir = place.path("mount");
-    let Some(_mount) = Mount::new(&dir, 512 << 10) else {
+    let Some(_mount) = Mount::new(&dir, 4 << 20) else {
         eprintln!("SKIP: a full disk: this user can't mount a tmpfs; run as root");
         return;
     };

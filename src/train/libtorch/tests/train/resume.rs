@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 fn killed_ten_times_it_ends_as_if_undisturbed() {
     let place = Place::new();
     let calm = place.embedded("calm");
-    for (subject, epochs) in [("embeddings", "12"), ("reinforce", "6"), ("ddpg", "30"), ("bcq", "10")] {
+    for (subject, epochs) in [("embeddings", "4"), ("reinforce", "2"), ("ddpg", "4"), ("bcq", "3")] {
         let stormy = place.path(&format!("stormy-{subject}"));
         let calm = if subject == "embeddings" { place.path("calm-embeddings") } else { calm.clone() };
         if subject != "embeddings" {
