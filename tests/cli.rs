@@ -551,7 +551,7 @@ fn train_says_how_to_get_it() {
     assert!(told.ends_with(hint), "{told}");
 }
 
-/// The loader is asked about a small program whose library is first as it was, then gone, then another one.
+/// The loader is asked about a small program whose library is first as it was, then another one, then gone.
 #[test]
 fn train_says_what_is_wrong_with_libtorch() {
     let (dir, train) = train_alone();

@@ -150,7 +150,7 @@ impl Pieces {
                 Ok(Outcome::Done) => return Ok(()),
                 Ok(Outcome::Clash) => {}
                 Err(error @ MongoError::Server { code: INTERNAL_ERROR, .. }) => {
-                    tracing::debug!("{error}; trying again");
+                    tracing::warn!("{error}; trying again");
                     hindrance = error;
                 }
                 Err(error) => return Err(error),

@@ -52,7 +52,7 @@ pub(super) enum TrainError {
     /// The loss is no number.
     #[error(
         "{subject}: {name} is {value} at epoch {epoch}, batch {batch}, and nothing was written; a smaller --lr than {lr} may \
-         help{kept}"
+         help{}", before(kept.as_deref())
     )]
     NotFinite {
         /// What is trained.
@@ -67,8 +67,8 @@ pub(super) enum TrainError {
         batch: u64,
         /// The step size.
         lr: f64,
-        /// Where the checkpoint is, if there is one, with the words before it.
-        kept: String,
+        /// The checkpoint of before, if there is one.
+        kept: Option<PathBuf>,
     },
     /// A weight is no number though the losses were.
     #[error("{subject}: \"{key}\" has a value that is no finite number after the last step; a smaller --lr may help")]
@@ -144,6 +144,11 @@ impl TrainError {
         let path = path.to_owned();
         move |reason| TrainError::Io { path, action, reason }
     }
+}
+
+/// What to add of a checkpoint, if there is one.
+fn before(checkpoint: Option<&Path>) -> String {
+    checkpoint.map_or_else(String::new, |path| format!("; {} is from before", path.display()))
 }
 
 /// libtorch's messages go on with the C++ call stack.

@@ -258,11 +258,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
             epoch: position.epoch,
             batch: position.batches + 1,
             lr: self.plan.parameters.lr,
-            kept: if self.checkpoint.exists() {
-                format!("; {} is from before", self.checkpoint.display())
-            } else {
-                String::new()
-            },
+            kept: self.checkpoint.exists().then(|| self.checkpoint.clone()),
         })
     }
 

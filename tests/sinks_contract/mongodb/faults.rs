@@ -6,7 +6,7 @@ use eddyline::secret::Secret;
 use eddyline::sinks::mongodb::{MongoError, MongoOptions, MongoSink, Transactions};
 use eddyline::sinks::stop::Stop;
 use eddyline::sinks::{Sink, SinkError};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use std::env;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -26,6 +26,37 @@ fn insist(mut call: impl FnMut() -> Result<(), SinkError>) -> usize {
         }
     }
     panic!("it does not succeed");
+}
+
+/// An internal error of the server says nothing about the transaction: by a fail point (MongoDB's own means of testing) the
+/// commit is refused, or carried out and then said to have failed.
+#[test]
+fn a_commit_that_fails_within_the_server_is_tried_again() {
+    let Some((_server, uri)) = start("--enable-test-commands") else { return };
+    let refused = doc! { "failCommands": ["commitTransaction"], "errorCode": 1 };
+    let carried_out =
+        doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 1, "errmsg": "lost" } };
+    for fault in [refused, carried_out] {
+        let scratch = Scratch::on(uri.clone());
+        let fail = |mode: Bson| {
+            let point = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": fault.clone() };
+            wait(async { scratch.database.client().database("admin").run_command(point).await.unwrap() });
+        };
+        let replay = Replay::large(7);
+        let mut sink = open(&options(&scratch, Transactions::Auto), &run());
+        let batches = replay.batches(5);
+        fail("alwaysOn".into());
+        let error = sink.write(&batches[0]).unwrap_err();
+        assert!(matches!(error, SinkError::Mongo(MongoError::Server { code: 1, .. })), "{error}");
+        fail(doc! { "times": 3 }.into());
+        for batch in &batches {
+            sink.write(batch).unwrap();
+        }
+        sink.flush().unwrap();
+        sink.finish(&replay.end()).unwrap();
+        fail("off".into());
+        assert!(content(&scratch) == expected(&replay, 7));
+    }
 }
 
 #[test]
