@@ -561,6 +561,22 @@ mod tests {
         let widths: Vec<Time> = std::iter::successors(Some(80_000), |&width| Some(wider(width))).take(6).collect();
         assert_eq!(widths, [80, 240, 1_200, 3_600, 7_200, 14_400].map(|seconds| seconds * 1_000));
         assert_eq!(wider(7), 14);
+        // At most six times as wide, and a multiple.
+        assert_eq!([10, 5, 9, 240].map(|seconds| wider(seconds * 1_000)), [60, 10, 18, 1_200].map(|s| s * 1_000));
+        let minutes = [1, 2, 4, 5, 10, 20, 30, 60, 120, 240, 360, 720, 1_440, 2_880, 10_080, 20_160, 40_320];
+        assert_eq!(ROUND_SPANS, minutes.map(|minutes| minutes * 60_000));
+    }
+
+    #[test]
+    fn a_list_has_the_last_distinct_items_newest_first() {
+        let mut list = vec![ItemId(9)];
+        last_distinct(&[1, 2, 3, 2, 4].map(ItemId), 3, &mut list);
+        assert_eq!(list, [4, 2, 3].map(ItemId));
+        last_distinct(&[1, 1].map(ItemId), 3, &mut list);
+        assert_eq!(list, [ItemId(1)]);
+        assert_eq!(meet(&list, ItemId(1)), Met::Hit(0));
+        assert_eq!(meet(&list, ItemId(2)), Met::Miss);
+        assert_eq!(meet(&[], ItemId(2)), Met::NoList);
     }
 
     #[test]

@@ -11,8 +11,8 @@ cargo, a JDK 17 and pip's package index, from which it takes Flink's jars by nam
 `target/bench-streaming/`. Results are checked before they are printed: Eddyline's digests must equal the floor's, and so must
 the popular lists of every Flink job.
 
-What is measured: for Eddyline and the floor the whole process, start and end included; for Flink only the job (its own
-net run time, and the CPU time of its process meanwhile), so that the start of the JVM does not count. Flink's sinks
+What is measured: whole processes, start and end included. Flink's need seconds to start a JVM and a cluster, which a
+long-lived deployment does once, so beside them stands what its job alone took: from the opening of the first file to the end. Flink's sinks
 discard their rows; Eddyline and the floor digest each.
 """
 
@@ -69,6 +69,9 @@ class Sample:
     wall_s: float
     cpu_s: float
     rss_mib: float
+    # Of the job alone, where the program tells: without the start of a JVM and a cluster.
+    job_wall_s: float | None = None
+    job_cpu_s: float | None = None
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Candidate:
     runs: int
     # Takes the program's parsed report; returns an error or None.
     check: Callable = lambda report: None
-    # Whether the report, rather than this script, has the times.
+    # Whether the report, its last line, has the times of the job alone.
     self_timed: bool = False
     # Done before each run, and not timed.
     prepare: Callable = lambda: None
@@ -107,6 +110,7 @@ def main():
         "outputs": lambda: output_candidates(work, arguments),
     }
     candidates = [candidate for name in arguments.only for candidate in groups[name]()]
+    candidates = [candidate for candidate in candidates if arguments.jobs is None or candidate.job in arguments.jobs]
     for round_number in range(max(candidate.runs for candidate in candidates)):
         for candidate in candidates:
             if round_number < candidate.runs and not candidate.failure:
@@ -123,6 +127,7 @@ def parse_arguments():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--old-runs", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), default=["floor", "eddyline", "expert", "old", "outputs"])
+    parser.add_argument("--jobs", type=lambda text: text.split(";"), help="only these, such as 'recent;both'")
     parser.add_argument("--eddyline", type=Path, help="a binary to measure instead of building one")
     parser.add_argument("--work", type=Path, default=ROOT / "target" / "bench-streaming")
     return parser.parse_args()
@@ -269,7 +274,7 @@ def measure(candidate):
         candidate.failure = f"no report that makes sense ({error!r})"
         return
     if candidate.self_timed:
-        sample.wall_s, sample.cpu_s = report["seconds"], report["cpu_seconds"]
+        sample.job_wall_s, sample.job_cpu_s = report["seconds"], report["cpu_seconds"]
     candidate.samples.append(sample)
 
 
@@ -282,18 +287,24 @@ def print_table(candidates):
     """Medians with their spread; ratios are of median CPU, to the floor's job of the same name."""
     cpu = lambda candidate: statistics.median(sample.cpu_s for sample in candidate.samples) / candidate.events * 1e6
     floors = {c.job: cpu(c) for c in candidates if c.name.startswith("floor") and c.samples}
-    print("| job | program | runs | events/s, thousands | CPU µs/event | CPU, × floor | peak RSS, MiB |")
-    print("|---|---|---|---|---|---|---|")
+    names = ["job", "program", "runs", "events/s, thousands", "CPU µs/event", "CPU, × floor", "peak RSS, MiB"]
+    print("| " + " | ".join([*names, "the job alone: events/s, thousands", "CPU µs/event"]) + " |")
+    print("|---" * (len(names) + 2) + "|")
     for candidate in sorted(candidates, key=lambda candidate: candidate.job):
-        if candidate.failure or not candidate.samples:
-            print(f"| {candidate.job} | {candidate.name} | failed: {candidate.failure} | | | | |")
+        samples = candidate.samples
+        if candidate.failure or not samples:
+            print(f"| {candidate.job} | {candidate.name} | failed: {candidate.failure} | | | | | | |")
             continue
-        rates = [candidate.events / sample.wall_s / 1000 for sample in candidate.samples]
-        costs = [sample.cpu_s / candidate.events * 1e6 for sample in candidate.samples]
+        rates = lambda walls: spread([candidate.events / wall / 1000 for wall in walls], 0)
+        costs = lambda cpus: spread([cpu_s / candidate.events * 1e6 for cpu_s in cpus], 3)
         floor = floors.get(candidate.job.split(",")[0])
         ratio = f"{cpu(candidate) / floor:.1f}" if floor else ""
-        memory = spread([sample.rss_mib for sample in candidate.samples], 0)
-        columns = [candidate.job, candidate.name, len(rates), spread(rates, 0), spread(costs, 3), ratio, memory]
+        memory = spread([sample.rss_mib for sample in samples], 0)
+        whole = [rates([s.wall_s for s in samples]), costs([s.cpu_s for s in samples])]
+        alone = ["", ""]
+        if candidate.self_timed:
+            alone = [rates([s.job_wall_s for s in samples]), costs([s.job_cpu_s for s in samples])]
+        columns = [candidate.job, candidate.name, len(samples), *whole, ratio, memory, *alone]
         print("| " + " | ".join(map(str, columns)) + " |")
 
 

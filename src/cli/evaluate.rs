@@ -251,7 +251,7 @@ impl Evaluated {
             "models": models.collect::<Vec<_>>(),
             "evaluation": self.summary,
             "skew": self.skew,
-            "curves": curves.iter().map(|curve| json!({ "name": curve.name, "points": curve.points })).collect::<Vec<_>>(),
+            "curves": curves.iter().map(|curve| json!({ "training": curve.training, "name": curve.name, "points": curve.points })).collect::<Vec<_>>(),
         })
     }
 }

@@ -1,5 +1,5 @@
 //! The pipeline's own part in snapshots: that requests reach all workers, that what comes of them reaches worker 0's sinks, and
-//! that the rows are gone on from. What the rows must hold is tried in `dataflows/tests/snapshots.rs`.
+//! that the rows are gone on from. What the rows must hold is tried in `dataflows/tests/contract/snapshots.rs`.
 
 use super::recorder::{finish, recorder};
 use super::*;

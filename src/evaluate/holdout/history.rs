@@ -1,7 +1,7 @@
-//! What training wrote down while it went on: `history.jsonl` of a model directory, one JSON object an epoch.
+//! What training wrote down while it went on: `history_TRAINING.jsonl` of a model directory, one JSON object an epoch.
 //!
-//! An object has `epoch`, a number, and others, such as `loss`, each of which makes a curve. Words, such as
-//! `"algorithm":"ddpg"`, tell curves apart that would have the same name. `history_….jsonl` are read alike.
+//! An object has `epoch`, a number, and others, such as `critic_loss`, each of which makes a curve of that training. Words, such
+//! as `"algorithm":"ddpg"`, name the training too. `history.jsonl` is read alike.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,16 +32,21 @@ pub enum HistoryError {
     },
 }
 
-/// One number over the epochs.
+/// What every epoch has as much of as the one before: no curve.
+const COUNTS: [&str; 2] = ["samples", "steps"];
+
+/// One number over the epochs of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// What it is, such as `ddpg loss`.
+    /// Which training, such as `ddpg`; empty if neither the file's name nor its objects say.
+    pub training: String,
+    /// What it is, such as `critic loss`.
     pub name: String,
     /// (epoch, value) in the order of the file; all finite.
     pub points: Vec<(f64, f64)>,
 }
 
-/// All curves of a model directory, by name; none where there is no history.
+/// All curves of a model directory, by training and name; none where there is no history.
 ///
 /// # Errors
 /// A file that is there and can't be read; see [`HistoryError`].
@@ -59,21 +64,22 @@ pub fn read_histories(directory: &Path) -> Result<Vec<Curve>, HistoryError> {
         }
     }
     paths.sort();
-    let mut curves: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut curves: BTreeMap<(String, String), Vec<(f64, f64)>> = BTreeMap::new();
     for path in paths {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let of_file = stem.strip_prefix("history_").filter(|name| !name.is_empty());
         let text = fs::read_to_string(&path).map_err(failed(&path))?;
         for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             let wrong = |problem| HistoryError::Line { path: path.clone(), line, problem };
             let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
             let epoch = object.get("epoch").and_then(Value::as_f64).ok_or_else(|| wrong("no epoch".to_owned()))?;
-            let words: Vec<&str> = object.values().filter_map(Value::as_str).collect();
-            for (key, value) in object.iter().filter(|(key, _)| *key != "epoch") {
+            let words: Vec<&str> = of_file.into_iter().chain(object.values().filter_map(Value::as_str)).collect();
+            for (key, value) in object.iter().filter(|(key, _)| *key != "epoch" && !COUNTS.contains(&key.as_str())) {
                 if let Some(value) = value.as_f64() {
-                    let name: Vec<&str> = words.iter().copied().chain([key.as_str()]).collect();
-                    curves.entry(name.join(" ")).or_default().push((epoch, value));
+                    curves.entry((words.join(" "), key.replace('_', " "))).or_default().push((epoch, value));
                 }
             }
         }
     }
-    Ok(curves.into_iter().map(|(name, points)| Curve { name, points }).collect())
+    Ok(curves.into_iter().map(|((training, name), points)| Curve { training, name, points }).collect())
 }

@@ -345,7 +345,25 @@ fn histories_become_curves() {
     let path = directory.path().join("history.jsonl");
     fs::write(&path, "{\"epoch\":1,\"loss\":0.5,\"model\":\"ddpg\"}\n\n{\"epoch\":2,\"loss\":0.25,\"model\":\"ddpg\",\"auc\":null}\n").unwrap();
     let curves = read_histories(directory.path()).unwrap();
-    assert_eq!(curves, [Curve { name: "ddpg loss".to_owned(), points: vec![(1.0, 0.5), (2.0, 0.25)] }]);
+    let curve = |training: &str, name: &str, points: &[(f64, f64)]| Curve {
+        training: training.to_owned(),
+        name: name.to_owned(),
+        points: points.to_vec(),
+    };
+    assert_eq!(curves, [curve("ddpg", "loss", &[(1.0, 0.5), (2.0, 0.25)])]);
+    // Trainings of one directory that have curves of the same name; counts make none.
+    for (training, loss) in [("bcq", 3), ("ddpg", 4)] {
+        let line = format!("{{\"epoch\":1,\"critic_loss\":{loss},\"samples\":9,\"steps\":1}}\n");
+        fs::write(directory.path().join(format!("history_{training}.jsonl")), line).unwrap();
+    }
+    assert_eq!(
+        read_histories(directory.path()).unwrap(),
+        [
+            curve("bcq", "critic loss", &[(1.0, 3.0)]),
+            curve("ddpg", "critic loss", &[(1.0, 4.0)]),
+            curve("ddpg", "loss", &[(1.0, 0.5), (2.0, 0.25)]),
+        ]
+    );
     fs::write(&path, "{\"epoch\":1,\"loss\":0.5}\n{\"loss\":1}\n").unwrap();
     let message = read_histories(directory.path()).unwrap_err().to_string();
     assert!(
@@ -361,11 +379,13 @@ fn the_page_is_whole_and_escaped() {
     let events: Vec<(u64, u64, usize, u64)> =
         (0..30_u64).flat_map(|user| (0..6).map(move |at| (user, (user * at) % 11, at as usize % 4, at))).collect();
     let summary = evaluate_on(&log_of(&events), &[], &settings(3), 2);
-    let curves = [Curve { name: "<loss>".to_owned(), points: vec![(1.0, 0.5), (2.0, 0.25)] }];
+    let points = vec![(1.0, 0.5), (2.0, 0.25)];
+    let curves = [Curve { training: "a&b".to_owned(), name: "<loss>".to_owned(), points }];
     let facts = [("log".to_owned(), "a<b".to_owned())];
     let page = super::super::report::render_holdout("Evaluation of x & y", &facts, &summary, &curves);
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
     assert!(page.contains("Evaluation of x &amp; y") && page.contains("a&lt;b") && page.contains("&lt;loss&gt;"));
+    assert!(page.contains("Learning curves of a&amp;b"));
     for outside in ["<script", "http://", "https://", "NaN"] {
         let page = page.replace("http://www.w3.org/1999/xhtml", "");
         assert!(!page.contains(outside), "{outside}");

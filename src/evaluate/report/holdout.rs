@@ -26,10 +26,13 @@ pub fn render(title: &str, facts: &[(String, String)], summary: &Summary, curves
             if summary.users > 0 {
                 measured(markup, summary);
             }
-            if !curves.is_empty() {
-                let lead = "What training wrote down, epoch by epoch.";
-                section(markup, "Learning curves", lead, |markup| {
-                    curves.iter().for_each(|curve| draw_curve(markup, curve))
+            for of_one in curves.chunk_by(|one, other| one.training == other.training) {
+                let title = match of_one[0].training.as_str() {
+                    "" => "Learning curves".to_owned(),
+                    training => format!("Learning curves of {training}"),
+                };
+                section(markup, &title, "What training wrote down, epoch by epoch.", |markup| {
+                    of_one.iter().for_each(|curve| draw_curve(markup, curve))
                 });
             }
         });
@@ -93,7 +96,7 @@ fn measured(markup: &mut Markup, summary: &Summary) {
             for (metric, name) in METRIC_NAMES.into_iter().enumerate() {
                 let of_model = summary.differences.iter().filter(|difference| difference.method == model.method);
                 let row = |difference: &crate::evaluate::holdout::Difference| Row {
-                    label: format!("less {}", difference.baseline),
+                    label: difference.baseline.clone(),
                     method: at,
                     kind: Kind::Differences,
                     estimate: Some(difference.scores.into_array()[metric]),
@@ -130,7 +133,7 @@ fn numbers(markup: &mut Markup, summary: &Summary) {
                     for Estimate { value, low, high } in method.scores.into_array() {
                         markup.element("td", &[], |markup| {
                             markup.text(fixed(value, 4));
-                            markup.labelled("small", &[], format_args!("{} … {}", fixed(low, 4), fixed(high, 4)));
+                            markup.labelled("small", &[], format_args!("{}–{}", fixed(low, 4), fixed(high, 4)));
                         });
                     }
                 });
@@ -208,7 +211,7 @@ fn draw_curve(markup: &mut Markup, curve: &Curve) {
     );
     figure(markup, &curve.name, |markup| {
         plot::svg(markup, CURVE_HEIGHT, &described, |markup| {
-            plot::y_axis(markup, CURVE, &upwards, &curve.name);
+            plot::y_axis(markup, CURVE, &upwards, "");
             plot::x_axis(markup, CURVE, x, &across, "epoch");
             let points: Vec<(f64, f64)> =
                 curve.points.iter().map(|&(epoch, value)| (x.at(epoch), y.at(value))).collect();

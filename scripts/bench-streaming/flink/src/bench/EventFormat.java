@@ -11,6 +11,7 @@ import org.apache.flink.core.fs.FSDataInputStream;
 public final class EventFormat extends SimpleStreamFormat<Event> {
     @Override
     public Reader createReader(Configuration config, FSDataInputStream stream) {
+        Clock.start();
         return new Reader(stream);
     }
 

@@ -1,6 +1,6 @@
 //! Random logs, and the rules to read them by.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 use super::oracle::{Row, Rules};
 use dataflows::event::{ItemId, Time, UserId};

@@ -1,8 +1,6 @@
 //! Outputs keep up with inputs: what is complete comes out while more is owed for later times, and so do the frontiers, which
 //! let whoever comes behind go on.
 
-#![allow(clippy::unwrap_used)]
-
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::popular::{Popular, arrange_window_counts, popular};
 use dataflows::recent::{Recent, arrange_recent, recent};

@@ -1,7 +1,5 @@
 //! The custom operators against the same collections by differential's own operators: equal at every time.
 
-#![allow(clippy::unwrap_used)]
-
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::popular::{Popular, arrange_window_counts, popular};
 use dataflows::recent::{Entry, Recent, recent};

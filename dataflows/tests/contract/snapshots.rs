@@ -5,12 +5,9 @@
 //! is compared with the oracle's results for times beyond F, and its snapshots with the oracle's state. Trending lists come
 //! from the oracle, too, so that *recent* and *recommend* are tried alone.
 
-#![allow(clippy::unwrap_used)]
-
-mod harness;
-mod logs;
-mod oracle;
-
+use crate::harness::{Plain, Step, interleave, owned, recent_options, recommend_options};
+use crate::logs::{model, partitions, rules};
+use crate::oracle::{Model, Results, Rules, results, stamp};
 use dataflows::event::{Event, ItemId, Time, UserId};
 use dataflows::recent::{Entry, arrange_recent, recent};
 use dataflows::recommend::{RecommendStreams, Recommended, recommend, without_recommendations};
@@ -19,9 +16,6 @@ use dataflows::sizes::Sizes;
 use dataflows::state::{StandingState, UserState};
 use dataflows::time::Steps;
 use differential_dataflow::consolidation::consolidate;
-use harness::{Plain, Step, interleave, owned, recent_options, recommend_options};
-use logs::{model, partitions, rules};
-use oracle::{Model, Results, Rules, results, stamp};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,6 +1,6 @@
 //! Runs the three dataflows on any number of workers and gathers what they put out.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(unreachable_pub)]
 
 use super::oracle::evaluation::{OFFERED, is_offered};
 use super::oracle::{Model, Results, Rules};

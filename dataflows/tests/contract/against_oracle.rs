@@ -1,17 +1,12 @@
 //! The dataflows against the contract read literally, on random logs: disorder, late and equal times, several partitions,
 //! both late policies, odd ticks, slides and windows, any number of workers, any interleaving.
 
-#![allow(clippy::unwrap_used)]
-
-mod harness;
-mod logs;
-mod oracle;
-
+use crate::harness::{interleave, run};
+use crate::logs::{model, partitions, rules};
+use crate::oracle;
+use crate::oracle::evaluation::evaluation;
+use crate::oracle::{Row, Rules, results, stamp, worked_example_rules};
 use dataflows::event::{Event, ItemId, Time, UserId};
-use harness::{interleave, run};
-use logs::{model, partitions, rules};
-use oracle::evaluation::evaluation;
-use oracle::{Row, Rules, results, stamp, worked_example_rules};
 use proptest::prelude::*;
 
 proptest! {

@@ -1,21 +1,15 @@
 //! Snapshots of the trending lists on random logs: a run restored from them puts out, from F on, what the contract says of the
 //! whole log, and its counts are those of the whole log, too.
 
-#![allow(clippy::unwrap_used)]
-
-mod harness;
-mod logs;
-mod oracle;
-
+use crate::harness::{Step, interleave, popular_options};
+use crate::logs::{partitions, rules};
+use crate::oracle::{Rules, results, stamp};
 use dataflows::event::{Event, ItemId, Time};
 use dataflows::popular::{arrange_window_counts, popular};
 use dataflows::rows::PopularList;
 use dataflows::state::PaneState;
 use dataflows::time::Steps;
 use differential_dataflow::consolidation::consolidate_updates;
-use harness::{Step, interleave, popular_options};
-use logs::{partitions, rules};
-use oracle::{Rules, results, stamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -127,7 +121,7 @@ fn counts(found: &Found) -> Vec<(ItemId, Time, i64)> {
 
 /// Each event is in the collection from one window end to another; what entered before `from` enters at it.
 fn expected_counts(life: &Life, events: &[Event]) -> Vec<(ItemId, Time, i64)> {
-    let window = harness::window(&life.rules);
+    let window = crate::harness::window(&life.rules);
     let mut counts = Vec::new();
     for event in events.iter().filter(|event| !event.late || life.rules.admit_late) {
         let Some((enters, leaves)) = window.span(event.time, event.logical) else { continue };
