@@ -105,3 +105,13 @@ impl fmt::Debug for Offered {
         write!(f, "{} items", self.count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_offer_is_told_by_its_number() {
+        assert_eq!(format!("{:?}", Offered::new(3, |_| true)), "3 items");
+    }
+}

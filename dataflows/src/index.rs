@@ -95,6 +95,26 @@ impl Index {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn ids_of_one_hash_have_rows_of_their_own() {
+        let mut index = Index::default();
+        // Among so many there are about five pairs, as with birthdays.
+        let mut by_hash = HashMap::new();
+        let alike = (0..200_000).find_map(|id| by_hash.insert(index.hash(id), id).map(|other| [other, id]));
+        let Some(ids) = alike else { return };
+        let mut row = |at: usize| index.row_or_insert(ids[at], at as u32, |row| ids[row as usize]);
+        assert_eq!([row(0), row(1), row(0), row(1)], [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn an_absent_id_has_hardly_ever_a_row() {
+        let mut index = Index::default();
+        let rows: Vec<u32> = (0..1000).map(|id| index.row_or_insert(id, id as u32, |row| row.into())).collect();
+        assert!(rows.into_iter().eq(0..1000));
+        assert!((1000..2000).filter(|&id| index.likely_row(id).is_some()).count() < 5);
+    }
 
     proptest! {
         #[test]

@@ -179,6 +179,17 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{BTreeMap, VecDeque};
 
+    #[test]
+    fn the_last_candidate_stands_once_when_it_comes_first() {
+        let mut leaders = Leaders::new(2);
+        // So many that only the first 32 stay candidates: item 31 is at the threshold.
+        let once: Vec<_> = (0..1100).map(|item| (ItemId(item), 1)).collect();
+        leaders.add(&once, &mut Vec::new());
+        assert_eq!(leaders.first(), [(ItemId(0), 1), (ItemId(1), 1)]);
+        leaders.add(&[(ItemId(31), 5)], &mut Vec::new());
+        assert_eq!(leaders.first(), [(ItemId(31), 6), (ItemId(0), 1)]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
         #[test]

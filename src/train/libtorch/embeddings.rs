@@ -141,6 +141,8 @@ fn rows(indices: &[u32], table: usize, features: &[eddyline::learn::Feature]) ->
 struct Tower {
     name: &'static str,
     tables: [Table; 4],
+    /// How many tables, from the first, have rows besides padding. What padding adds to a product is 0, and so is its gradient.
+    used: usize,
     layers: Parameters,
     adam: Adam,
     /// Running mean and variance of each batch normalisation.
@@ -149,6 +151,7 @@ struct Tower {
 
 impl Tower {
     fn new(name: &'static str, rows: [i64; 4], dim: i64, lr: f64, initial: &mut Initial) -> Result<Tower> {
+        let used = rows.iter().rposition(|&rows| rows > 1).map_or(1, |last| last + 1);
         let mut tables = Vec::with_capacity(4);
         for rows in rows {
             tables.push(Table::new(rows, dim, lr, initial)?);
@@ -169,22 +172,23 @@ impl Tower {
         let [v1, v2] = WIDTHS.map(|width| Tensor::f_ones([width], options));
         let running = [m1?, v1?, m2?, v2?];
         let tables = tables.try_into().expect("there are four");
-        Ok(Tower { name, tables, adam: Adam::new(&layers, lr)?, layers, running })
+        Ok(Tower { name, tables, used, adam: Adam::new(&layers, lr)?, layers, running })
     }
 
-    /// The four tables' vectors of each row, side by side: (rows, 4d).
+    /// The used tables' vectors of each row, side by side: (rows, used·d).
     fn gather(&self, indices: &[Vec<i32>; 4]) -> Result<Tensor> {
-        let parts =
-            self.tables.iter().zip(indices).map(|(table, rows)| table.gather(rows)).collect::<Result<Vec<_>>>()?;
-        Tensor::f_cat(&parts, 1)
+        let used = self.tables.iter().zip(indices).take(self.used);
+        let mut parts = used.map(|(table, rows)| table.gather(rows)).collect::<Result<Vec<_>>>()?;
+        if parts.len() == 1 { Ok(parts.remove(0)) } else { Tensor::f_cat(&parts, 1) }
     }
 
-    /// Unit vectors, (rows, d), of rows of 4d.
+    /// Unit vectors, (rows, d), of gathered rows.
     fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
         let hidden = |x: &Tensor, layer: &str, norm: &str, at: usize| {
             let get = |key: &str, part: &str| self.layers.get(&format!("{key}.{part}"));
             let (mean, variance) = (&self.running[at], &self.running[at + 1]);
-            let mut x = x.f_linear(&get(layer, "weight"), None::<&Tensor>)?.f_batch_norm(
+            let weight = get(layer, "weight").f_narrow(1, 0, x.size()[1])?;
+            let mut x = x.f_linear(&weight, None::<&Tensor>)?.f_batch_norm(
                 Some(&get(norm, "weight")),
                 Some(&get(norm, "bias")),
                 Some(mean),
@@ -206,8 +210,8 @@ impl Tower {
 
     fn update(&mut self, indices: &[Vec<i32>; 4], by_rows: &Tensor, gradients: &[Tensor], step: i64) -> Result<()> {
         self.adam.update(&mut self.layers, gradients, step)?;
-        let dim = by_rows.size()[1] / 4;
-        for (at, (table, rows)) in (0..).zip(self.tables.iter_mut().zip(indices)) {
+        let dim = by_rows.size()[1] / self.used as i64;
+        for (at, (table, rows)) in (0..).zip(self.tables.iter_mut().zip(indices).take(self.used)) {
             table.update(rows, &by_rows.f_narrow(1, at * dim, dim)?, step)?;
         }
         Ok(())
@@ -232,7 +236,7 @@ impl Tower {
 #[derive(Debug)]
 pub(super) struct Gradients {
     pub(super) loss: Tensor,
-    /// By the gathered rows, (B/2, 4d) and (B, 4d).
+    /// By the gathered rows, (B/2, used·d) and (B, used·d).
     pub(super) rows: [Tensor; 2],
     /// By the towers' layers.
     pub(super) layers: [Vec<Tensor>; 2],
@@ -381,6 +385,11 @@ impl Embeddings {
             all.extend(layers.map(|((key, _), by)| (format!("{}.{key}", tower.name), by.shallow_clone())));
         }
         Ok(all)
+    }
+
+    /// Takes tables that have only padding for used.
+    pub(super) fn use_all_tables(&mut self) {
+        [&mut self.users, &mut self.items].into_iter().for_each(|tower| tower.used = tower.tables.len());
     }
 
     /// Running statistics as they begin.

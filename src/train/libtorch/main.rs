@@ -28,6 +28,8 @@ mod publish;
 mod random;
 mod reinforce;
 mod run;
+#[cfg(target_arch = "x86_64")]
+mod softmax;
 mod states;
 mod tables;
 mod tensorboard;

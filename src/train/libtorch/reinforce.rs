@@ -22,12 +22,15 @@
 //! - by b: Pᵀ c/B, less c_i/B at a_i;
 //! - by h: (c/B)⊙(P W − W[a]).
 //!
-//! So P is written once and read twice, and no other matrix of that size is made.
+//! So P is written once and read twice, and no other matrix of that size is made. On a processor with AVX2 the layers are
+//! [`super::softmax`]'s, elsewhere libtorch's operations.
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
-use super::network::{Init, Initial, Parameters, Spec};
+use super::network::{Init, Initial, Parameters, Spec, floats, floats_mut};
+#[cfg(target_arch = "x86_64")]
+use super::softmax::{Hidden, Layer, LayerMut, Softmax, available};
 use super::states::{Samples, States};
 use eddyline::train::options::ReinforceParameters;
 
@@ -43,6 +46,19 @@ pub(super) struct Reinforce {
     adam: Adam,
     /// fc1 and fc2, which decide nothing.
     unused: Parameters,
+    /// π's layer and β's.
+    #[cfg(target_arch = "x86_64")]
+    softmax: [Softmax; 2],
+}
+
+/// What both layers make of a batch's hidden vectors.
+struct Heads {
+    /// Of the policy, of the behaviour policy; and the mean importance weight.
+    losses: [Tensor; 3],
+    /// Of the policy's loss by the hidden vectors, (B, hidden).
+    by_hidden: Tensor,
+    /// By weight and bias of π's layer, then of β's.
+    gradients: [Tensor; 4],
 }
 
 /// Gradients in the order of `parameters`, and the losses.
@@ -75,7 +91,16 @@ impl Reinforce {
         ];
         let parameters = Parameters::new(&specs.concat(), initial)?;
         let unused = Parameters::new(&[layer("fc1", hidden, state), layer("fc2", hidden, hidden)].concat(), initial)?;
-        Ok(Reinforce { states, options, adam: Adam::new(&parameters, lr)?, parameters, unused })
+        let adam = Adam::new(&parameters, lr)?;
+        Ok(Reinforce {
+            states,
+            options,
+            parameters,
+            adam,
+            unused,
+            #[cfg(target_arch = "x86_64")]
+            softmax: Default::default(),
+        })
     }
 
     /// The step of this number, from 1. `samples.rewards` are returns.
@@ -86,43 +111,101 @@ impl Reinforce {
     }
 
     /// Both losses and their gradients.
-    pub(super) fn gradients(&self, samples: &Samples) -> Result<Gradients> {
-        let (pi, beta) = (self.parameters.linear("softmax_fc"), self.parameters.linear("fc3"));
+    pub(super) fn gradients(&mut self, samples: &Samples) -> Result<Gradients> {
         let batch = self.states.gather(samples)?;
         let first = self.parameters.linear("pfc1").relu(&batch.states()?)?;
         let h = self.parameters.linear("pfc2").relu(&first)?;
+        let Heads { losses, by_hidden, gradients } = self.heads(&h.f_detach()?, samples)?;
+        // A function whose gradient by h is `by_hidden`.
+        let through = h.f_mul(&by_hidden)?.f_sum(Kind::Float)?;
+        let mut all = Tensor::f_run_backward(&[&through], &self.parameters.views()[..4], false, false)?;
+        all.extend(gradients);
+        let [policy_loss, behavior_loss, weight] = losses;
+        Ok(Gradients { policy_loss, behavior_loss, weight, all })
+    }
+
+    fn heads(&mut self, hidden: &Tensor, samples: &Samples) -> Result<Heads> {
+        #[cfg(target_arch = "x86_64")]
+        if hidden.device() == tch::Device::Cpu && available(hidden.size()[1] as usize) {
+            return no_grad(|| self.heads_here(hidden, samples));
+        }
+        no_grad(|| self.heads_by_libtorch(hidden, samples))
+    }
+
+    /// c, the losses' terms, and the importance weight of a sample of which π and β give the item these probabilities.
+    #[cfg(target_arch = "x86_64")]
+    fn coefficient(&self, pi: f64, beta: f64, returned: f64) -> [f64; 4] {
+        // A probability that is 0 in 32 bits is none that can be divided by.
+        let [pi, beta] =
+            [pi, beta].map(|p| if p < f64::from(f32::MIN_POSITIVE) { f64::from(f32::MIN_POSITIVE) } else { p });
+        let k = f64::from(self.options.top_k);
+        let weight = if pi / beta > self.options.weight_clip { self.options.weight_clip } else { pi / beta };
+        let c = weight * k * (1.0 - pi).powf(k - 1.0) * returned;
+        [c, -c * pi.ln(), -beta.ln(), weight]
+    }
+
+    /// [`heads_by_libtorch`](Self::heads_by_libtorch) by our own layers.
+    #[cfg(target_arch = "x86_64")]
+    fn heads_here(&mut self, hidden: &Tensor, samples: &Samples) -> Result<Heads> {
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+        let hidden = hidden.f_contiguous()?;
+        let h = Hidden::new(floats(&hidden), samples.len());
+        let [pi, beta] = ["softmax_fc", "fc3"].map(|key| self.parameters.linear(key));
+        let [of_pi, of_beta] =
+            [&pi, &beta].map(|linear| Layer { weight: floats(&linear.weight), bias: floats(&linear.bias) });
+        let [mut p, mut b] = std::mem::take(&mut self.softmax);
+        p.forward(of_pi, &h, threads);
+        b.forward(of_beta, &h, threads);
+        let (mut sums, mut coefficients) = ([0.0; 3], Vec::with_capacity(samples.len()));
+        let size = samples.len() as f64;
+        for (sample, (&item, &returned)) in samples.actions.iter().zip(&samples.rewards).enumerate() {
+            let [pi, beta] = [&p, &b].map(|softmax| f64::from(softmax.probability(sample, item as usize)));
+            let [c, terms @ ..] = self.coefficient(pi, beta, f64::from(returned));
+            coefficients.push((c / size) as f32);
+            sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term / size);
+        }
+        let mut gradients = Vec::with_capacity(4);
+        for linear in [&pi, &beta] {
+            gradients.extend([linear.weight.f_empty_like()?, linear.bias.f_empty_like()?]);
+        }
+        let mut gradients: [Tensor; 4] =
+            gradients.try_into().map_err(|_| TchError::Kind("there are four gradients".into()))?;
+        let [weight, bias, beta_weight, beta_bias] = &mut gradients;
+        let gradient = LayerMut { weight: floats_mut(weight), bias: floats_mut(bias) };
+        let by_hidden = p.backward(of_pi, &h, (&coefficients, &samples.actions), gradient, threads);
+        coefficients.fill((1.0 / size) as f32);
+        let gradient = LayerMut { weight: floats_mut(beta_weight), bias: floats_mut(beta_bias) };
+        b.backward(of_beta, &h, (&coefficients, &samples.actions), gradient, threads);
+        self.softmax = [p, b];
+        let by_hidden = Tensor::f_from_slice(&by_hidden)?.f_view(hidden.size().as_slice())?;
+        Ok(Heads { losses: sums.map(|sum| Tensor::from(sum as f32)), by_hidden, gradients })
+    }
+
+    fn heads_by_libtorch(&self, hidden: &Tensor, samples: &Samples) -> Result<Heads> {
+        let (pi, beta) = (self.parameters.linear("softmax_fc"), self.parameters.linear("fc3"));
         let returns = self.states.column(&samples.rewards)?;
         let actions = Tensor::f_from_slice(&samples.actions)?.f_to_device(self.states.device())?;
         let size = samples.len() as f64;
-        let (losses, by_h, heads) = no_grad(|| {
-            let hidden = h.f_detach()?;
-            let chosen = actions.f_unsqueeze(1)?;
-            let p = pi.apply(&hidden)?.f_softmax(1, Kind::Float)?;
-            let b = beta.apply(&hidden)?.f_softmax(1, Kind::Float)?;
-            // A probability that is 0 in 32 bits is none that can be divided by.
-            let of = |all: &Tensor| all.f_gather(1, &chosen, false)?.f_clamp_min(f64::from(f32::MIN_POSITIVE));
-            let (p_a, b_a) = (of(&p)?, of(&b)?);
-            let weight = p_a.f_div(&b_a)?.f_clamp_max(self.options.weight_clip)?;
-            let power = f64::from(self.options.top_k) - 1.0;
-            let mut correction = p_a.f_neg()?.f_add_scalar_(1.0)?.f_pow_tensor_scalar(power)?;
-            let correction = correction.f_mul_scalar_(f64::from(self.options.top_k))?;
-            let mut c = weight.f_mul(&correction)?.f_mul_(&returns)?;
-            let policy_loss = c.f_mul(&p_a.f_log()?)?.f_mean(Kind::Float)?.f_neg()?;
-            let behavior_loss = b_a.f_log()?.f_mean(Kind::Float)?.f_neg()?;
-            let c = c.f_div_scalar_(size)?;
-            let one = c.f_full_like(1.0 / size)?;
-            let by_h = p.f_matmul(&pi.weight)?.f_sub_(&pi.weight.f_index_select(0, &actions)?)?.f_mul_(&c)?;
-            let mut heads = Vec::with_capacity(4);
-            heads.extend(by_head(&p, &hidden, &c, &actions)?);
-            heads.extend(by_head(&b, &hidden, &one, &actions)?);
-            Ok::<_, TchError>(([policy_loss, behavior_loss, weight.f_mean(Kind::Float)?], by_h, heads))
-        })?;
-        // A function whose gradient by h is `by_h`.
-        let through = h.f_mul(&by_h)?.f_sum(Kind::Float)?;
-        let mut all = Tensor::f_run_backward(&[&through], &self.parameters.views()[..4], false, false)?;
-        all.extend(heads);
-        let [policy_loss, behavior_loss, weight] = losses;
-        Ok(Gradients { policy_loss, behavior_loss, weight, all })
+        let chosen = actions.f_unsqueeze(1)?;
+        let p = pi.apply(hidden)?.f_softmax(1, Kind::Float)?;
+        let b = beta.apply(hidden)?.f_softmax(1, Kind::Float)?;
+        // A probability that is 0 in 32 bits is none that can be divided by.
+        let of = |all: &Tensor| all.f_gather(1, &chosen, false)?.f_clamp_min(f64::from(f32::MIN_POSITIVE));
+        let (p_a, b_a) = (of(&p)?, of(&b)?);
+        let weight = p_a.f_div(&b_a)?.f_clamp_max(self.options.weight_clip)?;
+        let power = f64::from(self.options.top_k) - 1.0;
+        let mut correction = p_a.f_neg()?.f_add_scalar_(1.0)?.f_pow_tensor_scalar(power)?;
+        let correction = correction.f_mul_scalar_(f64::from(self.options.top_k))?;
+        let mut c = weight.f_mul(&correction)?.f_mul_(&returns)?;
+        let policy_loss = c.f_mul(&p_a.f_log()?)?.f_mean(Kind::Float)?.f_neg()?;
+        let behavior_loss = b_a.f_log()?.f_mean(Kind::Float)?.f_neg()?;
+        let c = c.f_div_scalar_(size)?;
+        let one = c.f_full_like(1.0 / size)?;
+        let by_hidden = p.f_matmul(&pi.weight)?.f_sub_(&pi.weight.f_index_select(0, &actions)?)?.f_mul_(&c)?;
+        let [by_weight, by_bias] = by_head(&p, hidden, &c, &actions)?;
+        let [by_beta_weight, by_beta_bias] = by_head(&b, hidden, &one, &actions)?;
+        let losses = [policy_loss, behavior_loss, weight.f_mean(Kind::Float)?];
+        Ok(Heads { losses, by_hidden, gradients: [by_weight, by_bias, by_beta_weight, by_beta_bias] })
     }
 
     /// Scores of all items without the padding item, (B, count).
@@ -155,4 +238,51 @@ fn by_head(p: &Tensor, hidden: &Tensor, c: &Tensor, actions: &Tensor) -> Result<
     let weight = weight.f_index_add_(0, actions, &minus)?;
     let bias = bias.f_index_add_(0, actions, &c.f_view([-1])?.f_neg()?)?;
     Ok([weight, bias])
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::network::Initial;
+    use super::super::random::{Draws, Stream};
+    use super::*;
+    use eddyline::model::weights::Embedding;
+    use tch::Device;
+
+    /// Batches and catalogues that are no multiples of a block, one sample, more threads than blocks.
+    #[test]
+    fn our_layers_are_libtorchs() {
+        for (batch, items, scale, threads) in
+            [(1, 5, 1.0, 1), (37, 411, 1.0, 3), (128, 1_000, 40.0, 2), (48, 97, 5.0, 8)]
+        {
+            let draw = |tensor, count: usize, bound| {
+                let mut values = vec![0.0; count];
+                Draws::new(7, Stream::Negatives, tensor).fill_uniform(bound, &mut values);
+                values
+            };
+            let table = |rows| Embedding { rows, dim: 1, data: vec![0.0; rows] };
+            let states = States::new(&table(1), &table(items), 1, Device::Cpu).unwrap();
+            let options = ReinforceParameters { weight_clip: 1.5, ..ReinforceParameters::default() };
+            let mut policy = Reinforce::new(states, 32, 0.1, options, &mut Initial::new(3, Device::Cpu)).unwrap();
+            // Logits of any size.
+            drop(no_grad(|| policy.parameters.flat().shallow_clone().f_mul_scalar_(scale)).unwrap());
+            let actions = (0..batch).map(|at| (at * 31 % items) as i64).collect();
+            let samples = Samples::of(Vec::new(), actions, draw(1, batch, 3.0), Vec::new());
+            let hidden = Tensor::from_slice(&draw(2, batch * 32, 1.0)).view([batch as i64, 32]).relu();
+            let expected = no_grad(|| policy.heads_by_libtorch(&hidden, &samples)).unwrap();
+            let before = tch::get_num_threads();
+            tch::set_num_threads(threads);
+            let found = no_grad(|| policy.heads_here(&hidden, &samples));
+            tch::set_num_threads(before);
+            let found = found.unwrap();
+            let pairs = expected.losses.iter().zip(&found.losses);
+            let pairs = pairs.chain(expected.gradients.iter().zip(&found.gradients));
+            for (expected, found) in pairs.chain([(&expected.by_hidden, &found.by_hidden)]) {
+                assert_eq!(expected.size(), found.size());
+                let most = expected.abs().max().double_value(&[]).max(1e-3);
+                let off = (expected - found).abs().max().double_value(&[]);
+                assert!(off <= 2e-5 * most, "off by {off} of {most}, batch {batch}, {items} items");
+            }
+        }
+    }
 }

@@ -316,3 +316,23 @@ fn embeddings_are_dssm_with_the_cosine_loss() {
 fn embeddings_are_dssm_with_cross_entropy() {
     embeddings_are_dssm(EmbeddingLoss::Bce);
 }
+
+#[test]
+fn features_that_a_log_lacks_may_be_left_out() {
+    let log =
+        Interactions { user_features: vec![], item_features: featured().item_features[..1].to_vec(), ..featured() };
+    let options = EmbeddingParameters { dim: DIM, loss: EmbeddingLoss::Cosine };
+    let mut of_used = Embeddings::new(&log, options.clone(), LR, &mut initial()).unwrap();
+    let mut of_all = Embeddings::new(&log, options, LR, &mut initial()).unwrap();
+    of_all.use_all_tables();
+    for step in 1..=STEPS {
+        let mut batch = pairs(40 + 10 * (step as u32 % 3));
+        batch.users[1..].iter_mut().chain(&mut batch.items[2..]).for_each(|rows| rows.fill(0));
+        of_used.step(&batch, step).unwrap();
+        of_all.step(&batch, step).unwrap();
+    }
+    for ((name, used), (_, all)) in of_used.named().unwrap().iter().zip(of_all.named().unwrap()) {
+        let off = (used - all).abs().max().double_value(&[]);
+        assert!(off < 1e-4, "{name} is off by {off}");
+    }
+}
