@@ -180,14 +180,22 @@ mod tests {
     use std::collections::{BTreeMap, VecDeque};
 
     #[test]
-    fn the_last_candidate_stands_once_when_it_comes_first() {
+    fn who_is_a_candidate_follows_from_the_count_alone() {
         let mut leaders = Leaders::new(2);
         // So many that only the first 32 stay candidates: item 31 is at the threshold.
         let once: Vec<_> = (0..1100).map(|item| (ItemId(item), 1)).collect();
-        leaders.add(&once, &mut Vec::new());
+        let mut added = Vec::new();
+        leaders.add(&once, &mut added);
         assert_eq!(leaders.first(), [(ItemId(0), 1), (ItemId(1), 1)]);
-        leaders.add(&[(ItemId(31), 5)], &mut Vec::new());
-        assert_eq!(leaders.first(), [(ItemId(31), 6), (ItemId(0), 1)]);
+        leaders.add(&[(ItemId(31), 5), (ItemId(32), 6)], &mut added);
+        assert_eq!(leaders.first(), [(ItemId(32), 7), (ItemId(31), 6)]);
+        // Fewer are left than are kept, and none of them was a candidate.
+        let left = [500, 501, 502];
+        let gone = once.iter().chain(&[(ItemId(31), 5), (ItemId(32), 6)]).zip(added);
+        for ((_, _), (slot, count)) in gone.filter(|((item, _), _)| !left.contains(&item.0)) {
+            leaders.subtract(slot, count);
+        }
+        assert_eq!(leaders.first(), [(ItemId(500), 1), (ItemId(501), 1)]);
     }
 
     proptest! {
@@ -224,6 +232,7 @@ mod tests {
                 expected.sort_by_key(|&(item, count)| (Reverse(count), item));
                 expected.truncate(top);
                 prop_assert_eq!(leaders.first(), expected);
+                prop_assert_eq!(leaders.len(), counts.len());
                 prop_assert!(leaders.slots.len() <= 2 * counts.len() + 1024 + 3000);
             }
         }
