@@ -94,16 +94,18 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::route;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
     #[test]
     fn ids_of_one_hash_have_rows_of_their_own() {
         let mut index = Index::default();
-        // Among so many there are about five pairs, as with birthdays.
+        // Among so many a pair is as good as certain, as with birthdays.
         let mut by_hash = HashMap::new();
-        let alike = (0..200_000).find_map(|id| by_hash.insert(index.hash(id), id).map(|other| [other, id]));
-        let Some(ids) = alike else { return };
+        let mut ids = (0..1_000_000u64).map(route);
+        let alike = ids.find_map(|id| by_hash.insert(index.hash(id), id).map(|other| [other, id]));
+        let ids = alike.expect("two ids of one hash");
         let mut row = |at: usize| index.row_or_insert(ids[at], at as u32, |row| ids[row as usize]);
         assert_eq!([row(0), row(1), row(0), row(1)], [0, 1, 0, 1]);
     }

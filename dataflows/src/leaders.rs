@@ -187,7 +187,9 @@ mod tests {
         let mut added = Vec::new();
         leaders.add(&once, &mut added);
         assert_eq!(leaders.first(), [(ItemId(0), 1), (ItemId(1), 1)]);
-        leaders.add(&[(ItemId(31), 5), (ItemId(32), 6)], &mut added);
+        leaders.add(&[(ItemId(31), 5)], &mut added);
+        assert_eq!(leaders.first(), [(ItemId(31), 6), (ItemId(0), 1)]);
+        leaders.add(&[(ItemId(32), 6)], &mut added);
         assert_eq!(leaders.first(), [(ItemId(32), 7), (ItemId(31), 6)]);
         // Fewer are left than are kept, and none of them was a candidate.
         let left = [500, 501, 502];

@@ -12,8 +12,8 @@ cargo, a JDK 17 and pip's package index, from which it takes Flink's jars by nam
 the popular lists of every Flink job.
 
 What is measured: whole processes, start and end included. Flink's need seconds to start a JVM and a cluster, which a
-long-lived deployment does once, so beside them stands what its job alone took: from the opening of the first file to the end. Flink's sinks
-discard their rows; Eddyline and the floor digest each.
+long-lived deployment does once, so beside them stands what its job alone took: from the opening of the first file to the
+end. Flink's sinks discard their rows; Eddyline and the floor digest each.
 """
 
 import argparse

@@ -135,7 +135,8 @@ impl Reinforce {
     /// c, the losses' terms, and the importance weight of a sample of which π and β give the item these probabilities.
     #[cfg(target_arch = "x86_64")]
     fn coefficient(&self, pi: f64, beta: f64, returned: f64) -> [f64; 4] {
-        // A probability that is 0 in 32 bits is none that can be divided by.
+        // A probability that is 0 in 32 bits is none that can be divided by. Comparisons keep what is no number; `min` and
+        // `max` would not, and nobody would be told of it.
         let [pi, beta] =
             [pi, beta].map(|p| if p < f64::from(f32::MIN_POSITIVE) { f64::from(f32::MIN_POSITIVE) } else { p });
         let k = f64::from(self.options.top_k);
@@ -164,12 +165,12 @@ impl Reinforce {
             coefficients.push((c / size) as f32);
             sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term / size);
         }
-        let mut gradients = Vec::with_capacity(4);
-        for linear in [&pi, &beta] {
-            gradients.extend([linear.weight.f_empty_like()?, linear.bias.f_empty_like()?]);
-        }
-        let mut gradients: [Tensor; 4] =
-            gradients.try_into().map_err(|_| TchError::Kind("there are four gradients".into()))?;
+        let mut gradients = [
+            pi.weight.f_empty_like()?,
+            pi.bias.f_empty_like()?,
+            beta.weight.f_empty_like()?,
+            beta.bias.f_empty_like()?,
+        ];
         let [weight, bias, beta_weight, beta_bias] = &mut gradients;
         let gradient = LayerMut { weight: floats_mut(weight), bias: floats_mut(bias) };
         let by_hidden = p.backward(of_pi, &h, (&coefficients, &samples.actions), gradient, threads);

@@ -351,3 +351,23 @@ fn exp(x: f32) -> f32 {
     let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { mantissa * power }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_right_to_two_units() {
+        assert!(available(COLUMNS), "these tests need AVX2");
+        for step in 0..=87_000 {
+            let x = -(step as f32) / 1_000.0;
+            // SAFETY: `available` was asserted.
+            let (found, expected) = (f64::from(unsafe { exp(x) }), f64::from(x).exp());
+            assert!((found - expected).abs() <= 2.0 * f64::from(f32::EPSILON) * expected, "{x}: {found}");
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { [exp(-87.5), exp(-1e9), exp(0.0)] }, [0.0, 0.0, 1.0]);
+        // SAFETY: as above.
+        assert!(unsafe { exp(f32::NAN) }.is_nan());
+    }
+}
