@@ -49,6 +49,16 @@ impl Position {
     pub fn offset(self) -> u64 {
         self.0 & Self::OFFSET_MAX
     }
+
+    /// As one word, in the same order.
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
+    /// Of what [`Self::word`] has made.
+    pub(crate) fn of_word(word: u64) -> Position {
+        Position(word)
+    }
 }
 
 /// One accepted event with its logical time.

@@ -51,14 +51,30 @@ impl Index {
         }
     }
 
-    /// The row of `id`, most likely, if it has one; the row may be another id's, or `None` though it has one.
+    /// The row of `id`, or, hardly ever, of another id of the same hash; `None` if there is none of its hash.
     ///
     /// It reads no rows. So many look-ups can be under way at the same time, and then the readings of their rows.
     #[inline]
     pub(crate) fn likely_row(&self, id: u64) -> Option<u32> {
         let hash = self.hash(id);
-        let place = self.places.get(hash as usize & self.places.len().wrapping_sub(1))?;
-        (place.hash == hash && place.row != FREE.row).then_some(place.row)
+        let mask = self.places.len().wrapping_sub(1);
+        let mut at = hash as usize & mask;
+        loop {
+            let place = self.places.get(at)?;
+            if place.row == FREE.row {
+                return None;
+            }
+            if place.hash == hash {
+                return Some(place.row);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Reads the place at which the look-up of `id` starts, and nothing follows from it: so many can be read at the same time.
+    #[inline]
+    pub(crate) fn first_place(&self, id: u64) -> u32 {
+        self.places.get(self.hash(id) as usize & self.places.len().wrapping_sub(1)).map_or(0, |place| place.row)
     }
 
     /// Number of ids.
@@ -139,7 +155,7 @@ mod tests {
                     prop_assert_eq!(index.len(), table.len());
                 }
                 let found = table.iter().zip(0..).filter(|(id, row)| index.likely_row(**id) == Some(*row)).count();
-                prop_assert!(table.len() < 100 || found > table.len() / 2);
+                prop_assert!(found + 1 >= table.len(), "two pairs of one hash are as good as impossible");
             }
         }
     }

@@ -260,7 +260,7 @@ const PART_USERS: usize = 256;
 fn take_snapshot(sequences: &mut Sequences, frontier: Time, mut give: impl FnMut(SnapshotPart)) {
     for changed in sequences.take_changes(frontier).chunks(PART_USERS) {
         let state = |&(slot, user): &(Slot, UserId)| {
-            let entries = sequences.entries(slot).to_vec();
+            let entries = sequences.entries(slot).collect();
             UserState { user, entries, standing: None }
         };
         let (users, slots) = (changed.iter().map(state).collect(), changed.iter().map(|&(slot, _)| slot).collect());
