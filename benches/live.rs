@@ -10,7 +10,7 @@
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
 use std::fs;
@@ -29,7 +29,12 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("latency") => {
             let rates = if numbers.is_empty() { vec![1_000, 10_000, 50_000] } else { numbers };
-            rates.into_iter().for_each(|rate| latency(&services, rate));
+            let stores: Vec<&str> =
+                arguments[1..].iter().map(String::as_str).filter(|a| a.parse::<u64>().is_err()).collect();
+            let stores = if stores.is_empty() { vec!["redis,embedded"] } else { stores };
+            for rate in rates {
+                stores.iter().for_each(|stores| latency(&services, rate, stores));
+            }
         }
         Some("throughput") => {
             let groups: Vec<&str> =
@@ -77,7 +82,8 @@ impl Services {
         topic
     }
 
-    fn producer(&self, linger: &str) -> BaseProducer {
+    /// Its own thread sees to deliveries: polling with short timeouts would take a core from what is measured.
+    fn producer(&self, linger: &str) -> ThreadedProducer<DefaultProducerContext> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.kafka).set("linger.ms", linger).set("enable.idempotence", "true");
         config.set("queue.buffering.max.messages", "2000000").create().unwrap()
@@ -236,9 +242,9 @@ fn rows_and_model(directory: &Path) -> (Vec<[u64; 2]>, PathBuf) {
 }
 
 /// From an event produced to its user's recommendation readable, with `config/low-latency.toml`, two workers, a model of 5,000
-/// items, into Redis and the embedded store together, at `rate` other events a second: by a client that asks both stores
+/// items, into Redis, the embedded store, or both, at `rate` other events a second: by a client that asks the stores
 /// again and again, and by the run's own histogram (from a tick's end to its results in all stores).
-fn latency(services: &Services, rate: u64) {
+fn latency(services: &Services, rate: u64, stores: &str) {
     const SECONDS: u64 = 40;
     const PROBES: usize = 200;
     let directory = tempfile::tempdir().unwrap();
@@ -255,13 +261,17 @@ fn latency(services: &Services, rate: u64) {
         format!("kafka.brokers={}", services.kafka),
         format!("kafka.topic={topic}"),
         "source.time_unit=ms".into(),
-        format!("redis.url={}", services.redis),
-        format!("output.redis_prefix={prefix}"),
         format!("model.dir={}", model.display()),
     ] {
         command.args(["--set", &setting]);
     }
-    command.arg("--store").arg(&store).arg("--state").arg(directory.path().join("state")).args(["--serve", &address]);
+    let (to_redis, to_embedded) = (stores.contains("redis"), stores.contains("embedded"));
+    if to_redis {
+        command.args(["--set", &format!("redis.url={}", services.redis)]);
+        command.args(["--set", &format!("output.redis_prefix={prefix}")]);
+    }
+    command.arg("--store").arg(if to_embedded { store.as_path() } else { Path::new("none") });
+    command.arg("--state").arg(directory.path().join("state")).args(["--serve", &address]);
     let mut run = command.spawn().unwrap();
     let stop = AtomicBool::new(false);
     let sent = AtomicU64::new(0);
@@ -285,7 +295,7 @@ fn latency(services: &Services, rate: u64) {
                     count += 1;
                 }
                 sent.store(count, Ordering::Relaxed);
-                producer.poll(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(2));
             }
             let _ = producer.flush(Duration::from_secs(30));
         });
@@ -294,8 +304,10 @@ fn latency(services: &Services, rate: u64) {
         let mut connection = client.get_connection().unwrap();
         thread::sleep(Duration::from_secs(8));
         before = tick_latency(&address);
-        let reader = Connection::open_with_flags(&store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        let mut newest = reader.prepare("SELECT time FROM recommendation_latest WHERE user = ?").unwrap();
+        let reader =
+            to_embedded.then(|| Connection::open_with_flags(&store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap());
+        let newest = "SELECT time FROM recommendation_latest WHERE user = ?";
+        let mut newest = reader.as_ref().map(|reader| reader.prepare(newest).unwrap());
         let until = Instant::now() + Duration::from_secs(SECONDS);
         for (i, user) in users.iter().cycle().enumerate() {
             if Instant::now() > until {
@@ -309,10 +321,12 @@ fn latency(services: &Services, rate: u64) {
                 .send(BaseRecord::to(&topic).key(&user.to_string()).payload(&text))
                 .map_err(|(error, _)| error)
                 .unwrap();
-            probe.poll(Duration::ZERO);
             let (mut in_redis, mut in_store) = (None, None);
-            while (in_redis.is_none() || in_store.is_none()) && started.elapsed() < Duration::from_secs(10) {
-                if in_redis.is_none() {
+            let waits = |seen: Option<Duration>, wanted: bool| wanted && seen.is_none();
+            while (waits(in_redis, to_redis) || waits(in_store, to_embedded))
+                && started.elapsed() < Duration::from_secs(10)
+            {
+                if waits(in_redis, to_redis) {
                     let found: Option<String> =
                         redis::cmd("GET").arg(format!("{prefix}rec_{user}")).query(&mut connection).unwrap();
                     let time =
@@ -321,27 +335,31 @@ fn latency(services: &Services, rate: u64) {
                         in_redis = Some(started.elapsed());
                     }
                 }
-                if in_store.is_none() {
+                if let (Some(newest), None) = (&mut newest, in_store) {
                     let time = newest.query_row([*user as i64], |row| row.get::<_, i64>(0)).unwrap_or(0);
                     if time as u64 > event {
                         in_store = Some(started.elapsed());
                     }
                 }
-                probe.poll(Duration::from_micros(500));
+                thread::sleep(Duration::from_millis(1));
             }
             let millis = |time: Option<Duration>| time.map_or(10_000.0, |time| time.as_secs_f64() * 1000.0);
-            redis_ms.push(millis(in_redis));
-            store_ms.push(millis(in_store));
+            redis_ms.extend(to_redis.then(|| millis(in_redis)));
+            store_ms.extend(to_embedded.then(|| millis(in_store)));
         }
     });
     let after = tick_latency(&address);
-    println!("{rate} events/s ({} sent), tick 100 ms", sent.load(Ordering::Relaxed));
+    println!("{rate} events/s ({} sent), tick 100 ms, {stores}", sent.load(Ordering::Relaxed));
     println!("  event → Redis             {}", percentiles(redis_ms));
     println!("  event → embedded store    {}", percentiles(store_ms));
     let own = |q| quantile(&after, &before, q) * 1000.0;
     println!("  the run's own histogram, tick's end → all stores: p50 ≤ {:.0}  p99 ≤ {:.0} ms", own(0.5), own(0.99));
     println!("  run: {:.0} MiB, {:.1} s CPU", resident(&run), cpu_seconds(&run).unwrap_or(0.0));
-    terminate(&mut run);
+    // A store that does not keep up does not catch up within a run's patience.
+    Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
+    if !run.wait().unwrap().success() {
+        println!("  the stores were too far behind to be drained when the run was stopped");
+    }
 }
 
 /// The log of `events` events in a topic of four partitions, and as files.
@@ -351,11 +369,16 @@ fn produced(services: &Services, directory: &Path, events: u64, options: &[&str]
     command.arg(&log).args(["--events", &events.to_string(), "--partitions", "4", "-q"]).args(options);
     succeed(&mut command);
     let files: Vec<PathBuf> = (0..4).map(|partition| directory.join(format!("log-{partition}.csv"))).collect();
+    (filled(services, &files), files)
+}
+
+/// A topic with a partition of each file.
+fn filled(services: &Services, files: &[PathBuf]) -> String {
     let topic = services.topic(4);
     let mut command = eddyline("produce");
-    command.args(&files).args(["--brokers", &services.kafka, "--topic", &topic, "--partition-by", "file", "-q"]);
+    command.args(files).args(["--brokers", &services.kafka, "--topic", &topic, "--partition-by", "file", "-q"]);
     succeed(&mut command);
-    (topic, files)
+    topic
 }
 
 fn run(services: &Services, topic: &str, state: &Path) -> Command {
@@ -427,14 +450,21 @@ fn throughput(services: &Services, events: u64, groups: &[&str]) {
 /// From the start of a run to its first new output, with the state of `users` users: median of three, after kill -9.
 fn recovery(services: &Services, users: u64) {
     let directory = tempfile::tempdir().unwrap();
-    let (users_text, events) = (users.to_string(), users * 5 / 2);
-    // Every user with about the same number of events, so that all are in the state.
-    let options = ["--users", &users_text, "--items", "50000", "--duration", "6h"];
-    let (topic, _) = produced(services, directory.path(), events, &options);
+    // Two events of every user within six hours, so that all are in the state.
+    let events = 2 * users;
+    let files: Vec<PathBuf> = (0..4).map(|partition| directory.path().join(format!("log-{partition}.csv"))).collect();
+    let mut texts = vec![String::new(); files.len()];
+    for event in 0..events {
+        let (user, item, time) = (event % users, event * 7_919 % 50_000, 1_700_000_000 + event * 21_600 / events);
+        texts[user as usize % 4].push_str(&format!("{user},{item},pv,{time}\n"));
+    }
+    files.iter().zip(texts).for_each(|(file, text)| fs::write(file, text).unwrap());
+    let topic = filled(services, &files);
     let (state, store) = (directory.path().join("state"), directory.path().join("store.db"));
     let command = || {
         let mut command = run(services, &topic, &state);
-        command.arg("--store").arg(&store).args(["--set", "state.snapshot_interval=2s"]);
+        // The clock leaves a log of another year alone.
+        command.args(["--set", "time.idle=1h", "--set", "state.snapshot_interval=2s", "--store"]).arg(&store);
         command
     };
     let newest = || {
@@ -513,6 +543,9 @@ fn snapshots(services: &Services, events: u64) {
             let mut command = run(services, &topic, &directory.path().join(format!("state{round}{interval}")));
             command.arg("--until-end").args(services.store("redis", directory.path()));
             results.push(timed(command.args(["--set", &format!("state.snapshot_interval={interval}")])));
+            // A run looks through all keys when it begins.
+            let mut redis = redis::Client::open(services.redis.as_str()).unwrap().get_connection().unwrap();
+            redis::cmd("FLUSHALL").exec(&mut redis).unwrap();
         }
     }
     let never: Vec<(f64, f64)> = results[0].clone();
@@ -600,7 +633,7 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
             let started = Instant::now();
             for ([user, item], number) in rows.iter().cycle().zip(0_u64..) {
                 while number >= (started.elapsed().as_secs_f64() * rate as f64) as u64 {
-                    producer.poll(Duration::from_millis(2));
+                    thread::sleep(Duration::from_millis(2));
                     if stop.load(Ordering::Relaxed) {
                         let _ = producer.flush(Duration::from_secs(30));
                         return;
@@ -608,7 +641,7 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
                 }
                 let text = format!("{user},{item},pv,{}", now_ms());
                 while producer.send(BaseRecord::to(&topic).key(&user.to_string()).payload(&text)).is_err() {
-                    producer.poll(Duration::from_millis(10));
+                    thread::sleep(Duration::from_millis(10));
                 }
                 sent.store(number + 1, Ordering::Relaxed);
             }

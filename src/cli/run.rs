@@ -34,7 +34,7 @@ pub(super) struct RunArgs {
     /// Delete what another pipeline left in the state directory and the stores
     #[arg(long, conflicts_with = "new_generation")]
     purge: bool,
-    /// Keep what another pipeline left in the stores until the new results are complete; with --until-end
+    /// Keep what another pipeline left in the stores until the new results have caught up with the log
     #[arg(long)]
     new_generation: bool,
     #[command(flatten)]
@@ -72,11 +72,6 @@ fn plan(args: RunArgs) -> Result<LivePlan> {
         args;
     if files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
         return Err(usage!("- is given twice, but there is one standard input"));
-    }
-    if new_generation && !until_end {
-        return Err(usage!(
-            "--new-generation puts the new results in the place of the old ones at the end of the log: add --until-end, or use --purge"
-        ));
     }
     let mut layers = config.layers()?;
     let flags = [

@@ -6,6 +6,7 @@ use crate::checkpoint::{CheckpointError, SnapshotWriter};
 use crate::fault;
 use crate::pipeline::Sinks;
 use crate::sinks::durable::Durable;
+use crate::sinks::gauges::SinkGauges;
 use crate::sinks::{Batch, SinkError, SnapshotRows};
 use dataflows::event::Time;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -26,7 +27,8 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Starts the thread. Batches with a snapshot are to be sent to the second value.
+    /// Starts the thread. Batches with a snapshot are to be sent to the second value. `replacing`: the sinks in which the results take
+    /// the place of another pipeline's; when they have, its state goes, too.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -35,12 +37,13 @@ impl Snapshots {
         sinks: Sinks,
         durable: Durable,
         metrics: Arc<Metrics>,
+        replacing: Option<Vec<Arc<SinkGauges>>>,
     ) -> Result<(Snapshots, Sender<Arc<Batch>>), RunError> {
         let (batches, waiting) = channel();
         let (done, published) = channel();
         thread::Builder::new()
             .name("snapshots".into())
-            .spawn(move || work(writer, &waiting, &durable, &done, &metrics))
+            .spawn(move || work(writer, &waiting, &durable, &done, &metrics, replacing))
             .map_err(RunError::Thread)?;
         Ok((Snapshots { published, sinks }, batches))
     }
@@ -54,6 +57,13 @@ impl Snapshots {
             Ok(result) => Ok(Some(result?)),
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => Err(RunError::SnapshotsStopped),
+        }
+    }
+
+    /// Has the sinks put the results that they build in the place of the old ones.
+    pub(super) fn promote(&self) {
+        if let Some(sinks) = &*self.sinks.lock().unwrap_or_else(PoisonError::into_inner) {
+            sinks.promote();
         }
     }
 
@@ -73,6 +83,7 @@ fn work(
     durable: &Durable,
     done: &Sender<Result<Time, CheckpointError>>,
     metrics: &Metrics,
+    mut replacing: Option<Vec<Arc<SinkGauges>>>,
 ) {
     while let Ok(batch) = waiting.recv() {
         let Some(snapshot) = &batch.snapshot else { continue };
@@ -89,10 +100,21 @@ fn work(
             metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len());
         }
         let failed = published.is_err();
+        if !failed && replacing.take_if(|sinks| sinks.iter().all(|sink| sink.is_promoted())).is_some() {
+            delete_others(&writer);
+        }
         // Nobody listens any more when the run has ended.
         if done.send(published.map(|()| snapshot.frontier)).is_err() || failed {
             return;
         }
+    }
+}
+
+/// Deletes the state that goes with results that nobody sees any more.
+fn delete_others(writer: &SnapshotWriter) {
+    match writer.delete_other_generations() {
+        Ok(()) => tracing::info!("the new results have taken the place of the old ones, whose state is deleted"),
+        Err(error) => tracing::warn!("{error}; state that is of no more use takes up room"),
     }
 }
 

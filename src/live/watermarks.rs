@@ -30,6 +30,8 @@ pub(super) struct Told {
     pub(super) logical_max: Option<Time>,
     /// The largest time that the frontier has to pass before all of its records are out, late and rejected ones too.
     pub(super) waiting: Option<Time>,
+    /// All that was in its log when the run started has been taken in.
+    pub(super) caught_up: bool,
 }
 
 /// All partitions, as far as one worker has heard.
@@ -54,6 +56,11 @@ impl Watermarks {
     /// How many partitions there are.
     pub(super) fn count(&self) -> usize {
         self.partitions.len()
+    }
+
+    /// Whether all that was in the log when the run started has been taken in.
+    pub(super) fn have_caught_up(&self) -> bool {
+        self.partitions.values().all(|told| told.caught_up)
     }
 
     /// What is known of one.
@@ -107,10 +114,14 @@ mod tests {
         Window::new(400, steps(40)).unwrap()
     }
 
+    fn told(watermark: Time, standing: Standing) -> Told {
+        Told { watermark, standing, logical_max: None, waiting: None, caught_up: false }
+    }
+
     fn watermarks(partitions: &[(Time, Standing, Option<Time>)]) -> Watermarks {
         let mut watermarks = Watermarks::default();
         for (partition, &(watermark, standing, logical_max)) in (0..).zip(partitions) {
-            watermarks.hear(partition, Told { watermark, standing, logical_max, waiting: logical_max });
+            watermarks.hear(partition, Told { logical_max, waiting: logical_max, ..told(watermark, standing) });
         }
         watermarks
     }
@@ -120,6 +131,15 @@ mod tests {
         let all = watermarks(&[(5, Standing::Ended, None), (9, Standing::Active, None), (7, Standing::Idle, None)]);
         assert_eq!(all.least(), Some(7));
         assert_eq!(watermarks(&[(5, Standing::Ended, None)]).least(), None);
+    }
+
+    #[test]
+    fn a_log_has_caught_up_when_all_its_partitions_have() {
+        let mut all = watermarks(&[(5, Standing::Active, None), (9, Standing::Idle, None)]);
+        for (partition, expected) in [(0, false), (1, true)] {
+            all.hear(partition, Told { caught_up: true, ..told(10, Standing::Active) });
+            assert_eq!(all.have_caught_up(), expected);
+        }
     }
 
     #[test]
@@ -155,9 +175,9 @@ mod tests {
     #[test]
     fn records_that_no_tick_has_wait_for_the_frontier_too() {
         let mut all = watermarks(&[(30, Standing::Idle, None)]);
-        all.hear(0, Told { watermark: 30, standing: Standing::Idle, logical_max: None, waiting: Some(30) });
+        all.hear(0, Told { waiting: Some(30), ..told(30, Standing::Idle) });
         assert_eq!(all.target(0, 41, steps(10), window()), Some(41));
-        all.hear(0, Told { watermark: 41, standing: Standing::Idle, logical_max: None, waiting: Some(30) });
+        all.hear(0, Told { waiting: Some(30), ..told(41, Standing::Idle) });
         assert_eq!(all.target(0, 100, steps(10), window()), None, "they are out, and no window has them");
     }
 

@@ -72,6 +72,9 @@ pub(super) struct Owned {
     /// Records that came while the partition is held.
     held: VecDeque<Held>,
     told: Option<Told>,
+    /// Where its log ended when the run started, if that is known.
+    end: Option<u64>,
+    caught_up: bool,
 }
 
 /// A record that waits, as it was read.
@@ -82,8 +85,9 @@ struct Held {
 }
 
 impl Owned {
-    pub(super) fn new(reader: PartitionReader) -> Owned {
-        Owned { reader, proposed: None, held: VecDeque::new(), told: None }
+    /// `end`: where its log ended when the run started, if that is known.
+    pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
+        Owned { reader, proposed: None, held: VecDeque::new(), told: None, end, caught_up: false }
     }
 }
 
@@ -199,7 +203,7 @@ impl LiveWorker<'_> {
             Decision::Partition { watermark, .. } => {
                 let reader = (self.newcomer)(partition, watermark);
                 self.source.assign(partition, reader.next())?;
-                self.owned.insert(partition, Owned::new(reader));
+                self.owned.insert(partition, Owned::new(reader, None));
             }
             Decision::Advance { watermark, .. } => {
                 let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
@@ -276,11 +280,16 @@ impl LiveWorker<'_> {
                 Standing::Active
             };
             let (watermark, logical_max) = (owned.reader.watermark(), owned.reader.logical_max());
-            let told = Told { watermark, standing, logical_max, waiting: owned.reader.waiting() };
+            let at_end = status.ended || status.at_end.is_some() || owned.end.is_some_and(|e| owned.reader.next() >= e);
+            owned.caught_up |= at_end && owned.held.is_empty();
+            let (waiting, caught_up) = (owned.reader.waiting(), owned.caught_up);
+            let told = Told { watermark, standing, logical_max, waiting, caught_up };
             // Others need to know of whole ticks only.
             let end = |time: Option<Time>| time.map(|time| tick.end_of(time));
-            let coarse =
-                |told: &Told| (tick.frontier(told.watermark), told.standing, end(told.logical_max), end(told.waiting));
+            let coarse = |told: &Told| {
+                let ends = (end(told.logical_max), end(told.waiting));
+                (tick.frontier(told.watermark), told.standing, ends, told.caught_up)
+            };
             self.state.watermarks.hear(partition, told);
             if owned.told.as_ref().map(coarse) != Some(coarse(&told)) {
                 owned.told = Some(told);
@@ -345,6 +354,10 @@ impl LiveWorker<'_> {
     fn lead(&mut self) -> Result<(), RunError> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let is_out = !self.pipeline.probe.less_than(self.pipeline.events.time());
+        let heard_of_all = self.state.watermarks.count() >= self.partitions;
+        if heard_of_all && is_out && self.state.watermarks.have_caught_up() {
+            leader.caught_up();
+        }
         let drained = self.state.stopping && is_out;
         leader.step(&mut self.control, &mut self.pipeline, drained)
     }

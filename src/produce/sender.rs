@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -129,7 +130,9 @@ impl<'a> Sender<'a> {
             if self.is_stopped() {
                 return Ok(false);
             }
-            self.take_in(left.min(SLICE))?;
+            // Not by polling so long: for what is less than a millisecond, the library's poll spins.
+            thread::sleep(left.min(SLICE));
+            self.take_in(Duration::ZERO)?;
         }
     }
 

@@ -13,6 +13,7 @@ pub struct SinkGauges {
     pub(super) rows: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) durable: AtomicU64,
+    pub(super) promoted: AtomicBool,
     failing: AtomicBool,
     last_error: Mutex<Option<String>>,
 }
@@ -26,6 +27,7 @@ impl SinkGauges {
             rows: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             durable: AtomicU64::new(durable),
+            promoted: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             last_error: Mutex::new(None),
         }
@@ -49,6 +51,11 @@ impl SinkGauges {
     /// Rows that the sink has taken, whatever it made of them.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`super::Sink::promote`] has been called, and has worked.
+    pub fn is_promoted(&self) -> bool {
+        self.promoted.load(Ordering::Relaxed)
     }
 
     /// Calls that failed and were tried again.

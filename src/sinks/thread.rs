@@ -181,6 +181,7 @@ impl Worker<'_> {
                 Work::Item(Item::Promote) => {
                     self.attempt(|sink| sink.flush())?;
                     self.attempt(|sink| sink.promote())?;
+                    self.queue.gauges.promoted.store(true, Ordering::Relaxed);
                 }
                 Work::End(Ending::Finish(end)) => {
                     fault::point("sinks.finish");

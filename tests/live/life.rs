@@ -105,6 +105,42 @@ fn a_log_that_ends_long_after_its_window_is_empty_keeps_its_last_list() {
     }
 }
 
+/// `--new-generation` of a run without end: readers see the old results until the new ones have caught up, and the run goes on.
+#[test]
+fn a_new_pipeline_takes_the_old_ones_place_once_it_has_caught_up() {
+    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(86_400);
+    let source = Pipeline::generated_with(20_000, 2, &["--start", &start.as_millis().to_string()]);
+    let pipeline = Pipeline::empty(2).set("time.idle=300ms");
+    let texts: Vec<Vec<u8>> = source.files().iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let middles: Vec<usize> = texts
+        .iter()
+        .map(|text| text.len() / 2 + text[text.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap() + 1)
+        .collect();
+    let grow = |pipeline: &Pipeline, part: &dyn Fn(&[u8], usize) -> Vec<u8>| {
+        for (file, (text, &middle)) in pipeline.files().iter().zip(texts.iter().zip(&middles)) {
+            append(file, &part(text, middle));
+        }
+        pipeline.files().iter().map(|file| count_lines(file)).sum::<usize>()
+    };
+    let half = grow(&pipeline, &|text, middle| text[..middle].to_vec());
+    let run = pipeline.run("store.db").spawn().unwrap();
+    wait_until("the first half", || pipeline.logged("store.db") >= half);
+    stop(run);
+    let old = pipeline.content("store.db");
+    assert_eq!(pipeline.generations("store.db").len(), 1);
+
+    let pipeline = pipeline.set("popular.top=3");
+    let run = pipeline.run("store.db").args(["-w", "2", "--new-generation"]).spawn().unwrap();
+    wait_until("the new results", || pipeline.content("store.db")["popular"] != old["popular"]);
+    assert!(pipeline.logged("store.db") > half * 9 / 10, "they were not complete yet");
+    let all = grow(&pipeline, &|text, middle| text[middle..].to_vec());
+    wait_until("the second half", || pipeline.logged("store.db") >= all);
+    wait_until("the end of the old state", || pipeline.generations("store.db").len() == 1);
+    stop(run);
+    succeed(pipeline.run("store.db").args(["--until-end"]));
+    assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "the new results");
+}
+
 #[test]
 fn what_cannot_be_is_one_line() {
     let pipeline = Pipeline::generated(1_000, 1);

@@ -90,9 +90,21 @@ impl Pipeline {
         command
     }
 
+    /// The generations in the state of the run into `store`, oldest first.
+    pub(crate) fn generations(&self, store: &str) -> Vec<PathBuf> {
+        let state = self.path(&format!("{store}.state"));
+        let mut generations: Vec<PathBuf> = std::fs::read_dir(state)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("generation-"))
+            .collect();
+        generations.sort();
+        generations
+    }
+
     /// The journal of the run into `store`.
     pub(crate) fn journal(&self, store: &str) -> PathBuf {
-        self.path(&format!("{store}.state")).join("generation-1").join("journal.jsonl")
+        self.generations(store).last().unwrap().join("journal.jsonl")
     }
 
     /// What a replay of the log holds, with the journal of the run into `store`, if there is one.

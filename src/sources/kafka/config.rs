@@ -65,7 +65,7 @@ const FIXED: [(Role, &str, &str, &str); 10] = [
 ];
 
 /// What is better than librdkafka's own defaults here, and may be changed.
-const DEFAULTS: [(Role, &str, &str); 20] = [
+const DEFAULTS: [(Role, &str, &str); 19] = [
     // The OpenSSL that is built in does not know where this system has its certificates; librdkafka knows many places.
     (Role::Consumer, "ssl.ca.location", "probe"),
     (Role::Admin, "ssl.ca.location", "probe"),
@@ -75,7 +75,6 @@ const DEFAULTS: [(Role, &str, &str); 20] = [
     (Role::Consumer, "fetch.error.backoff.ms", "100"),
     // With a bounded queue its default of a second would be most of the time.
     (Role::Consumer, "fetch.queue.backoff.ms", "5"),
-    (Role::Consumer, "queued.min.messages", "1000000"),
     (Role::Consumer, "reconnect.backoff.max.ms", "2000"),
     (Role::Consumer, "topic.metadata.refresh.interval.ms", "10000"),
     (Role::Consumer, "socket.keepalive.enable", "true"),

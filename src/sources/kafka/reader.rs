@@ -32,6 +32,8 @@ const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 const DROP_TIMEOUT: Duration = Duration::from_secs(3);
 /// A fetch brings at least this much, whatever the bound says.
 const QUEUE_KBYTES_MIN: usize = 256;
+/// What librdkafka keeps of a short message, most of which its bound in kilobytes does not count.
+const MESSAGE_BYTES: usize = 320;
 
 /// One worker's part of a topic.
 pub struct KafkaReader {
@@ -90,10 +92,12 @@ impl KafkaReader {
         let consumer = match &self.consumer {
             Some(consumer) => Arc::clone(consumer),
             None => {
-                let kbytes = self.queue_kbytes.to_string();
+                let (kbytes, messages) = (self.queue_kbytes, self.queue_kbytes * 1024 / MESSAGE_BYTES);
+                let (kbytes, messages) = (kbytes.to_string(), messages.to_string());
                 let own = [
                     ("group.id", options.group.as_str()),
                     ("queued.max.messages.kbytes", &kbytes),
+                    ("queued.min.messages", &messages),
                     ("statistics.interval.ms", "2000"),
                 ];
                 let config = client_config(Role::Consumer, &options.brokers, &options.properties, &own)?;
