@@ -371,3 +371,27 @@ fn fill(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_model_every_row_has_an_empty_list() {
+        let mut ranked = Lists::default();
+        NoModel.rank(&Tick::default(), &[0, 2, 1], 5, Exclude::None, &mut ranked);
+        assert_eq!(ranked.iter().map(|(_, items)| items.len()).collect::<Vec<_>>(), [0; 3]);
+    }
+
+    #[test]
+    fn lists_that_nobody_can_ask_for_take_no_room() {
+        let list = |window_end| PopularList { window_end, items: vec![(ItemId(window_end), 1)] };
+        let mut lists = StandingLists::default();
+        lists.extend([10, 20, 30].map(list));
+        lists.forget_before(Some(20));
+        assert_eq!(lists.by_end.keys().copied().collect::<Vec<_>>(), [20, 30]);
+        assert_eq!((lists.at(20), lists.at(25)), (&[ItemId(20)][..], &[][..]));
+        lists.forget_before(None);
+        assert!(lists.by_end.is_empty());
+    }
+}
