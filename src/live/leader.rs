@@ -27,31 +27,30 @@ pub(super) struct Leader {
     seen: Time,
     tick: Steps,
     detached: bool,
-    /// The results are to take the place of another pipeline's, which they have not done yet.
-    replaces: bool,
 }
 
 impl Leader {
-    /// `partitions`: how many there are at the start. `durable`: what all sinks hold. `replaces`: whether the results are to take
-    /// the place of another pipeline's when they have [caught up](Self::caught_up).
+    /// `partitions`: how many there are at the start. `durable`: what all sinks hold.
     pub(super) fn new(
         journal: Journaling,
         (snapshots, durable): (Snapshots, Durable),
         schedule: Schedule,
         (partitions, tick): (usize, Steps),
         metrics: Arc<Metrics>,
-        replaces: bool,
     ) -> Leader {
         let seen = durable.frontier();
-        Leader { journal, snapshots, schedule, partitions, metrics, durable, seen, tick, detached: false, replaces }
+        Leader { journal, snapshots, schedule, partitions, metrics, durable, seen, tick, detached: false }
+    }
+
+    /// Whether the results are to take the place of another pipeline's, and have not been told to.
+    pub(super) fn replaces(&self) -> bool {
+        self.snapshots.replaces()
     }
 
     /// All that was in the log when the run started is on its way to the sinks, as far as it is complete.
     pub(super) fn caught_up(&mut self) {
-        if std::mem::take(&mut self.replaces) {
-            tracing::info!("caught up with the log: the new results take the place of the old ones");
-            self.snapshots.promote();
-        }
+        tracing::info!("caught up with the log: the new results are to take the place of the old ones");
+        self.snapshots.promote();
     }
 
     /// Notes how long after its end the newest tick was in all sinks.

@@ -13,7 +13,7 @@ use crate::pipeline::{Settings, Sinks};
 use crate::plan::{self, Dataflows};
 use crate::sinks::durable::Durable;
 use crate::sinks::embedded::{EmbeddedStore, StoreOptions};
-use crate::sinks::identity::{Holding, OtherPipeline, Pipeline, RunIdentity};
+use crate::sinks::identity::{Holding, Pipeline, RunIdentity};
 use crate::sinks::mongodb::{MongoOptions, MongoSink, Times, Transactions};
 use crate::sinks::mysql::{MySqlOptions, MySqlSink, TimeLimits};
 use crate::sinks::redis::{RedisOptions, RedisSink};
@@ -125,13 +125,15 @@ pub(super) fn durables(
     if let Some(snapshot) = &snapshot {
         check_resume(&opened, snapshot.frontier())?;
     }
+    let builds = opened.iter().any(|sink| sink.is_building());
     let set = SinkSet::spawn(opened, Pace::Live, SINK_QUEUE_BYTES, &stop)?;
     let gauges = set.gauges();
     metrics.watch_sinks(gauges.clone());
     let durable = set.durable();
     let sinks: Sinks = Arc::new(Mutex::new(Some(set)));
     let (journal, writer) = state.into_writers();
-    let replacing = (plan.other_pipeline == OtherPipeline::NewGeneration).then_some(gauges);
+    // Where the log has an end, results take the place of others' when the sinks finish.
+    let replacing = (builds && !plan.until_end).then_some(gauges);
     let (snapshots, to_snapshots) =
         Snapshots::start(writer, sinks.clone(), durable.clone(), metrics.clone(), replacing)?;
     Ok(Durables { journal, decisions, snapshot, snapshots, to_snapshots, sinks, durable })

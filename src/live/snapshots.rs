@@ -24,6 +24,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Snapshots {
     published: Receiver<Result<Time, CheckpointError>>,
     sinks: Sinks,
+    /// The sinks are to be told to replace what another pipeline left.
+    replaces: bool,
 }
 
 impl Snapshots {
@@ -41,11 +43,12 @@ impl Snapshots {
     ) -> Result<(Snapshots, Sender<Arc<Batch>>), RunError> {
         let (batches, waiting) = channel();
         let (done, published) = channel();
+        let replaces = replacing.is_some();
         thread::Builder::new()
             .name("snapshots".into())
             .spawn(move || work(writer, &waiting, &durable, &done, &metrics, replacing))
             .map_err(RunError::Thread)?;
-        Ok((Snapshots { published, sinks }, batches))
+        Ok((Snapshots { published, sinks, replaces }, batches))
     }
 
     /// The frontier of the next snapshot that counts.
@@ -60,8 +63,14 @@ impl Snapshots {
         }
     }
 
+    /// Whether the sinks build results beside those of another pipeline, and have not been told to replace them.
+    pub(super) fn replaces(&self) -> bool {
+        self.replaces
+    }
+
     /// Has the sinks put the results that they build in the place of the old ones.
-    pub(super) fn promote(&self) {
+    pub(super) fn promote(&mut self) {
+        self.replaces = false;
         if let Some(sinks) = &*self.sinks.lock().unwrap_or_else(PoisonError::into_inner) {
             sinks.promote();
         }
@@ -100,8 +109,9 @@ fn work(
             metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len());
         }
         let failed = published.is_err();
-        if !failed && replacing.take_if(|sinks| sinks.iter().all(|sink| sink.is_promoted())).is_some() {
-            delete_others(&writer);
+        let is_replaced = replacing.as_ref().is_some_and(|sinks| sinks.iter().all(|sink| sink.is_promoted()));
+        if !failed && is_replaced && delete_others(&writer) {
+            replacing = None;
         }
         // Nobody listens any more when the run has ended.
         if done.send(published.map(|()| snapshot.frontier)).is_err() || failed {
@@ -110,12 +120,14 @@ fn work(
     }
 }
 
-/// Deletes the state that goes with results that nobody sees any more.
-fn delete_others(writer: &SnapshotWriter) {
-    match writer.delete_other_generations() {
+/// Deletes the state that goes with results that nobody sees any more. Whether that worked.
+fn delete_others(writer: &SnapshotWriter) -> bool {
+    let deleted = writer.delete_other_generations();
+    match &deleted {
         Ok(()) => tracing::info!("the new results have taken the place of the old ones, whose state is deleted"),
-        Err(error) => tracing::warn!("{error}; state that is of no more use takes up room"),
+        Err(error) => tracing::warn!("{error}; state that is of no more use takes up room until that works"),
     }
+    deleted.is_ok()
 }
 
 /// Tries again what may pass, as long as it takes: the run goes on meanwhile, and the snapshot before stands.

@@ -13,7 +13,6 @@ use crate::fault;
 use crate::journal::{Advances, Decision, Journal};
 use crate::pipeline::Pipeline;
 use crate::sinks::PartitionPosition;
-use crate::sinks::identity::OtherPipeline;
 use crate::sources::live::{LiveError as SourceError, LiveSource, LogDescription};
 use dataflows::event::Time;
 use serde::{Deserialize, Serialize};
@@ -174,10 +173,7 @@ pub(super) fn lead(
     let interval = Duration::from_millis(shared.plan.config.state.snapshot_interval.ms());
     let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now(), resumed_at);
     let counts = (partitions, shared.settings.tick);
-    let (journal, metrics) = (Journaling::start(journal)?, shared.metrics.clone());
-    // Where the log has an end, sinks that have finished are what takes the place.
-    let replaces = shared.plan.other_pipeline == OtherPipeline::NewGeneration && !shared.plan.until_end;
-    Ok(Leader::new(journal, (snapshots, durable), schedule, counts, metrics, replaces))
+    Ok(Leader::new(Journaling::start(journal)?, (snapshots, durable), schedule, counts, shared.metrics.clone()))
 }
 
 /// Returns the first window end at which none of what was restored counts.

@@ -30,7 +30,7 @@ pub(super) struct Told {
     pub(super) logical_max: Option<Time>,
     /// The largest time that the frontier has to pass before all of its records are out, late and rejected ones too.
     pub(super) waiting: Option<Time>,
-    /// All that was in its log when the run started has been taken in.
+    /// It has records that were not yet in its log when the run started, and they have been taken in; or it has ended.
     pub(super) caught_up: bool,
 }
 
@@ -58,9 +58,14 @@ impl Watermarks {
         self.partitions.len()
     }
 
-    /// Whether all that was in the log when the run started has been taken in.
-    pub(super) fn have_caught_up(&self) -> bool {
-        self.partitions.values().all(|told| told.caught_up)
+    /// Whether all that was in the log when the run started has been taken in, and time waits for no partition that is at its
+    /// end: it has newer records, or is idle and was [moved on](Self::target) as far as it can be. A log of which nothing is
+    /// known yet has not caught up.
+    pub(super) fn have_caught_up(&self, clock: Time, tick: Steps, window: Window) -> bool {
+        let has = |(&partition, told): (&u32, &Told)| {
+            told.caught_up || told.standing == Standing::Idle && self.target(partition, clock, tick, window).is_none()
+        };
+        self.partitions.iter().all(has) && self.partitions.values().any(|told| told.watermark > 0)
     }
 
     /// What is known of one.
@@ -135,11 +140,28 @@ mod tests {
 
     #[test]
     fn a_log_has_caught_up_when_all_its_partitions_have() {
-        let mut all = watermarks(&[(5, Standing::Active, None), (9, Standing::Idle, None)]);
+        let has = |all: &Watermarks| all.have_caught_up(0, steps(10), window());
+        let mut all = watermarks(&[(5, Standing::Active, None), (9, Standing::Active, None)]);
         for (partition, expected) in [(0, false), (1, true)] {
             all.hear(partition, Told { caught_up: true, ..told(10, Standing::Active) });
-            assert_eq!(all.have_caught_up(), expected);
+            assert_eq!(has(&all), expected);
         }
+    }
+
+    #[test]
+    fn a_partition_that_holds_time_up_has_not_caught_up() {
+        let has = |all: &Watermarks| all.have_caught_up(0, steps(10), window());
+        let idle = |watermark| Told { logical_max: Some(99), waiting: Some(99), ..told(watermark, Standing::Idle) };
+        let mut all = Watermarks::default();
+        all.hear(0, idle(95));
+        all.hear(1, told(0, Standing::Active));
+        assert!(!has(&all), "it may be at its end, but is not known to be idle");
+        all.hear(1, told(0, Standing::Idle));
+        assert!(!has(&all), "it is to be moved on first");
+        all.hear(1, told(95, Standing::Idle));
+        assert!(has(&all));
+        let empty = watermarks(&[(0, Standing::Idle, None)]);
+        assert!(!has(&empty), "nothing is known");
     }
 
     #[test]

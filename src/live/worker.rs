@@ -72,9 +72,8 @@ pub(super) struct Owned {
     /// Records that came while the partition is held.
     held: VecDeque<Held>,
     told: Option<Told>,
-    /// Where its log ended when the run started, if that is known.
+    /// Where its log ended when the run started; where that is not known, where its end was seen first.
     end: Option<u64>,
-    caught_up: bool,
 }
 
 /// A record that waits, as it was read.
@@ -87,7 +86,7 @@ struct Held {
 impl Owned {
     /// `end`: where its log ended when the run started, if that is known.
     pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
-        Owned { reader, proposed: None, held: VecDeque::new(), told: None, end, caught_up: false }
+        Owned { reader, proposed: None, held: VecDeque::new(), told: None, end }
     }
 }
 
@@ -151,6 +150,7 @@ impl LiveWorker<'_> {
             if self.everything_has_ended() {
                 break;
             }
+            self.note_whether_caught_up();
             self.lead()?;
             match busy {
                 true => worker.step(),
@@ -203,7 +203,7 @@ impl LiveWorker<'_> {
             Decision::Partition { watermark, .. } => {
                 let reader = (self.newcomer)(partition, watermark);
                 self.source.assign(partition, reader.next())?;
-                self.owned.insert(partition, Owned::new(reader, None));
+                self.owned.insert(partition, Owned::new(reader, Some(0)));
             }
             Decision::Advance { watermark, .. } => {
                 let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
@@ -280,9 +280,9 @@ impl LiveWorker<'_> {
                 Standing::Active
             };
             let (watermark, logical_max) = (owned.reader.watermark(), owned.reader.logical_max());
-            let at_end = status.ended || status.at_end.is_some() || owned.end.is_some_and(|e| owned.reader.next() >= e);
-            owned.caught_up |= at_end && owned.held.is_empty();
-            let (waiting, caught_up) = (owned.reader.waiting(), owned.caught_up);
+            owned.end = owned.end.or(status.at_end.map(|_| owned.reader.next()));
+            let caught_up = standing == Standing::Ended || owned.end.is_some_and(|end| owned.reader.next() > end);
+            let waiting = owned.reader.waiting();
             let told = Told { watermark, standing, logical_max, waiting, caught_up };
             // Others need to know of whole ticks only.
             let end = |time: Option<Time>| time.map(|time| tick.end_of(time));
@@ -351,13 +351,21 @@ impl LiveWorker<'_> {
         self.source.commit(&positions);
     }
 
+    /// On worker 0, while anything may still come.
+    fn note_whether_caught_up(&mut self) {
+        let Some(leader) = self.leader.as_mut().filter(|leader| leader.replaces()) else { return };
+        let heard_of_all = self.state.watermarks.count() >= self.partitions;
+        let is_out = !self.pipeline.probe.less_than(self.pipeline.events.time());
+        let Clockwork { tick, window, lateness, .. } = self.clockwork;
+        let clock = now_ms().saturating_sub(lateness);
+        if heard_of_all && is_out && self.state.watermarks.have_caught_up(clock, tick, window) {
+            leader.caught_up();
+        }
+    }
+
     fn lead(&mut self) -> Result<(), RunError> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let is_out = !self.pipeline.probe.less_than(self.pipeline.events.time());
-        let heard_of_all = self.state.watermarks.count() >= self.partitions;
-        if heard_of_all && is_out && self.state.watermarks.have_caught_up() {
-            leader.caught_up();
-        }
         let drained = self.state.stopping && is_out;
         leader.step(&mut self.control, &mut self.pipeline, drained)
     }

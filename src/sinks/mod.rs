@@ -264,6 +264,11 @@ pub trait Sink: Send {
     /// The frontier that the sink holds durably: all rows with T or E below it, ms. 0 if nothing.
     fn durable(&self) -> Time;
 
+    /// Whether a generation is being built beside another one ([`identity::OtherPipeline::NewGeneration`]).
+    fn is_building(&self) -> bool {
+        false
+    }
+
     /// Has the generation that is being built take the place of the old one, if this sink is building one.
     ///
     /// # Errors

@@ -234,6 +234,10 @@ impl Sink for EmbeddedStore {
         self.durable
     }
 
+    fn is_building(&self) -> bool {
+        self.generation == Generation::Next
+    }
+
     fn promote(&mut self) -> Result<(), SinkError> {
         Ok(self.promote_store().inspect_err(|_| self.roll_back())?)
     }

@@ -268,6 +268,10 @@ impl Sink for MySqlSink {
         self.durable
     }
 
+    fn is_building(&self) -> bool {
+        self.generation == Generation::Next
+    }
+
     fn promote(&mut self) -> Result<(), SinkError> {
         self.commit()?;
         Ok(self.promote_tables()?)
