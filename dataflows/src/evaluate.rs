@@ -568,6 +568,30 @@ mod tests {
     }
 
     #[test]
+    fn buckets_of_several_workers_are_those_of_one() {
+        const WIDTH: Time = 80_000;
+        let of = |times: &[Time]| {
+            let mut buckets = Buckets { width: WIDTH, by_start: BTreeMap::new() };
+            for &time in times {
+                buckets.at(time, 3);
+            }
+            buckets
+        };
+        let shape = |buckets: &Buckets| (buckets.width, buckets.by_start.keys().copied().collect::<Vec<_>>());
+        let most = BUCKETS_MAX as Time;
+        assert_eq!(of(&[0, WIDTH * (most - 1)]).width, WIDTH, "as many as there may be");
+        assert_eq!(of(&[0, WIDTH * most]).width, 3 * WIDTH);
+        // The last one's start is rounded down, so that it no longer tells why buckets had to become wider.
+        assert_ne!(most % 3, 0);
+        let (near, far) = ([0, WIDTH, 7 * WIDTH], [0, WIDTH * most]);
+        let one = shape(&of(&[&near[..], &far].concat()));
+        for (mut all, others) in [(of(&near), of(&far)), (of(&far), of(&near))] {
+            all.merge(others);
+            assert_eq!(shape(&all), one);
+        }
+    }
+
+    #[test]
     fn a_list_has_the_last_distinct_items_newest_first() {
         let mut list = vec![ItemId(9)];
         last_distinct(&[1, 2, 3, 2, 4].map(ItemId), 3, &mut list);
