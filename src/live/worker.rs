@@ -355,18 +355,16 @@ impl LiveWorker<'_> {
     fn note_whether_caught_up(&mut self) {
         let Some(leader) = self.leader.as_mut().filter(|leader| leader.replaces()) else { return };
         let heard_of_all = self.state.watermarks.count() >= self.partitions;
-        let is_out = !self.pipeline.probe.less_than(self.pipeline.events.time());
         let Clockwork { tick, window, lateness, .. } = self.clockwork;
         let clock = now_ms().saturating_sub(lateness);
-        if heard_of_all && is_out && self.state.watermarks.have_caught_up(clock, tick, window) {
+        if heard_of_all && all_is_out(&self.pipeline) && self.state.watermarks.have_caught_up(clock, tick, window) {
             leader.caught_up();
         }
     }
 
     fn lead(&mut self) -> Result<(), RunError> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        let is_out = !self.pipeline.probe.less_than(self.pipeline.events.time());
-        let drained = self.state.stopping && is_out;
+        let drained = self.state.stopping && all_is_out(&self.pipeline);
         leader.step(&mut self.control, &mut self.pipeline, drained)
     }
 
@@ -391,6 +389,11 @@ impl LiveWorker<'_> {
         self.check()?;
         Ok(Ending::Ended)
     }
+}
+
+/// Whether the sinks have been given all that is complete.
+fn all_is_out(pipeline: &Pipeline) -> bool {
+    !pipeline.probe.less_than(pipeline.events.time())
 }
 
 /// The time of day, ms since 1970.

@@ -15,6 +15,12 @@ fn count_lines(file: &Path) -> usize {
     std::fs::read(file).unwrap().iter().filter(|byte| **byte == b'\n').count()
 }
 
+/// In ms since 1970. Where all partitions are idle, today's clock moves none with events of tomorrow.
+fn tomorrow() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now + Duration::from_secs(86_400)).as_millis().to_string()
+}
+
 /// Waits until `done` says so, which must be soon.
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -56,9 +62,7 @@ fn several_processes_hold_what_a_replay_holds() {
 /// Files that grow, runs that are stopped and go on with other numbers of workers, and a partition that falls silent early.
 #[test]
 fn a_run_goes_on_where_it_was_stopped_and_follows_what_is_added() {
-    // Events of tomorrow: where all partitions are idle, today's clock moves none of them.
-    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(86_400);
-    let source = Pipeline::generated_with(20_000, 2, &["--start", &start.as_millis().to_string()]);
+    let source = Pipeline::generated_with(20_000, 2, &["--start", &tomorrow()]);
     let pipeline = Pipeline::empty(2).set("time.idle=300ms");
     let texts: Vec<Vec<u8>> = source.files().iter().map(|file| std::fs::read(file).unwrap()).collect();
     let lines: Vec<Vec<&[u8]>> =
@@ -108,8 +112,7 @@ fn a_log_that_ends_long_after_its_window_is_empty_keeps_its_last_list() {
 /// `--new-generation` of a run without end: readers see the old results until the new ones have caught up, and the run goes on.
 #[test]
 fn a_new_pipeline_takes_the_old_ones_place_once_it_has_caught_up() {
-    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(86_400);
-    let source = Pipeline::generated_with(20_000, 2, &["--start", &start.as_millis().to_string()]);
+    let source = Pipeline::generated_with(20_000, 2, &["--start", &tomorrow()]);
     // One partition stays empty: time waits until that is known to be so.
     let pipeline = Pipeline::empty(3).set("time.idle=300ms");
     let texts: Vec<Vec<u8>> = source.files().iter().map(|file| std::fs::read(file).unwrap()).collect();
