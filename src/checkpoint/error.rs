@@ -79,7 +79,7 @@ pub enum CheckpointError {
     },
     /// There were snapshots, and none of them can be believed.
     #[error(
-        "no snapshot in {} is whole ({}); put back a copy of the directory, or run with --purge to begin anew from the logs",
+        "no snapshot in {} is whole ({}); put back a copy of the directory, or run with --from-start, which reads the log again",
         path.display(),
         reasons(skipped)
     )]

@@ -45,6 +45,7 @@ use crate::sinks::identity::{OtherPipeline, Pipeline};
 use chunk::Chunk;
 use dataflows::event::Time;
 use manifest::Manifest;
+use open::Trust;
 use probe::Probe;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub struct Snapshot {
 
 impl StateDirectory {
     /// Opens the state directory at `path`, or makes it, for the pipeline `pipeline`. `choice`: what if it holds the state of
-    /// another one; with [`OtherPipeline::NewGeneration`] that stays until [`SnapshotWriter::delete_other_generations`].
+    /// another one; with [`OtherPipeline::NewGeneration`] that stays until [`SnapshotWriter::delete_older_generations`].
     ///
     /// # Errors
     /// If another run uses it, it is another pipeline's, it can't be read or written, or something in it is damaged that must not
@@ -90,7 +91,19 @@ impl StateDirectory {
         pipeline: &Pipeline,
         choice: OtherPipeline,
     ) -> Result<(StateDirectory, Recovered), CheckpointError> {
-        open::open(path, pipeline, choice, Probe::none())
+        open::open(path, pipeline, (choice, Trust::Snapshots), Probe::none())
+    }
+
+    /// The same for a run that reads its log from the start: the journal holds, and no snapshot is believed, nor kept.
+    ///
+    /// # Errors
+    /// As [`StateDirectory::open`], but for damage to snapshots.
+    pub fn open_from_start(
+        path: &Path,
+        pipeline: &Pipeline,
+        choice: OtherPipeline,
+    ) -> Result<(StateDirectory, Recovered), CheckpointError> {
+        open::open(path, pipeline, (choice, Trust::Journal), Probe::none())
     }
 
     /// The journal's file, for `replay --journal`.

@@ -49,10 +49,19 @@ struct Identity {
     parts: Map<String, Value>,
 }
 
+/// What of a state directory a run goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The newest whole snapshot, and the journal.
+    Snapshots,
+    /// The journal only.
+    Journal,
+}
+
 pub(super) fn open(
     path: &Path,
     pipeline: &Pipeline,
-    choice: OtherPipeline,
+    (choice, trust): (OtherPipeline, Trust),
     probe: Probe,
 ) -> Result<(StateDirectory, Recovered), CheckpointError> {
     let root = Directory::new(path, probe);
@@ -79,7 +88,7 @@ pub(super) fn open(
     };
     let epochs = identities.keys().filter(|&&other| other != number);
     let epoch = epochs.map(|&other| last_epoch(&root, other)).max().unwrap_or(0);
-    let (journal, snapshots, recovered) = recover(&root, number, pipeline, epoch, &lock)?;
+    let (journal, snapshots, recovered) = recover(&root, number, pipeline, (epoch, trust), &lock)?;
     delete_generations(&root, &delete)?;
     Ok((StateDirectory { journal, snapshots }, recovered))
 }
@@ -244,13 +253,17 @@ fn recover(
     root: &Directory,
     generation: u64,
     pipeline: &Pipeline,
-    epoch: u64,
+    (epoch, trust): (u64, Trust),
     lock: &Arc<Lock>,
 ) -> Result<Opened, CheckpointError> {
     let (directory, fingerprint) = (&root.within(&generation_name(generation)), &pipeline.fingerprint);
     let files = files(directory, fingerprint)?;
     let (live, last_epoch) = check_journal(directory, fingerprint, &files.manifests)?;
-    let (snapshot, skipped) = snapshot(directory, &files, fingerprint)?;
+    let (snapshot, skipped) = match trust {
+        Trust::Snapshots => snapshot(directory, &files, fingerprint)?,
+        // None is kept either: the next ones lie before them, and decisions may be made that they have passed.
+        Trust::Journal => (None, Vec::new()),
+    };
     for skipped in &skipped {
         tracing::warn!("passed over the snapshot {}: {}", skipped.file.display(), skipped.reason);
     }

@@ -142,7 +142,10 @@ pub(super) fn merge(bytes: &[u64]) -> Option<Range<usize>> {
 pub(super) fn is_needed(decision: &Decision, positions: &BTreeMap<u32, &PartitionPosition>) -> bool {
     let offset = |partition: &u32| positions.get(partition).map(|position| position.offset);
     match decision {
-        Decision::Advance { partition, offset: at, .. } => offset(partition).is_none_or(|offset| *at >= offset),
+        Decision::Advance { partition, offset: at, watermark } => positions
+            .get(partition)
+            // Where the partition is silent, all that was decided there is in its clock.
+            .is_none_or(|position| *at >= position.offset && *watermark > position.advanced),
         Decision::Partition { partition, .. } => offset(partition).is_none(),
         Decision::Loss { partition, to, .. } => offset(partition).is_none_or(|offset| *to > offset),
         Decision::Epoch { .. } => true,

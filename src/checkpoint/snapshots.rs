@@ -146,14 +146,16 @@ impl SnapshotWriter {
         self.adopt(true).inspect_err(|_| self.is_stopped = true)
     }
 
-    /// Deletes what other pipelines have left, once this one's results have taken the place of theirs in all sinks.
+    /// Deletes what earlier pipelines have left, once all sinks show this one's results. A later one that is still being built
+    /// stays. Returns how many generations there were.
     ///
     /// # Errors
     /// If a file can't be removed.
-    pub fn delete_other_generations(&self) -> Result<(), CheckpointError> {
-        let mut others = generations(&self.root)?;
-        others.retain(|&number| number != self.generation);
-        delete_generations(&self.root, &others)
+    pub fn delete_older_generations(&self) -> Result<usize, CheckpointError> {
+        let mut older = generations(&self.root)?;
+        older.retain(|&number| number < self.generation);
+        delete_generations(&self.root, &older)?;
+        Ok(older.len())
     }
 
     /// The chunk that a merge in the background makes.

@@ -28,6 +28,9 @@ pub(super) struct CheckArgs {
     /// Embedded store to look at, or none
     #[arg(long, value_name = "PATH", default_value = "none")]
     store: PathBuf,
+    /// The log's name, where the run is given one
+    #[arg(long, value_name = "NAME")]
+    log_name: Option<String>,
     /// Do not ask Kafka and databases
     #[arg(long)]
     offline: bool,
@@ -53,7 +56,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
             }
             inputs_and_store(args, Some(&loaded.config), &mut findings)?;
             if loaded.is_live() && !args.offline {
-                for (what, found) in live::check(&loaded.config) {
+                for (what, found) in live::check(&loaded.config, args.log_name.as_deref()) {
                     findings.add(&what, found.map_err(anyhow::Error::from))?;
                 }
             }

@@ -33,6 +33,8 @@ pub(super) enum Message {
     Snapshot(Time),
     /// That snapshot counts: there will be no return to before it. From worker 0.
     Published(Time),
+    /// Whether results wait that the sinks have no room for: nothing is read meanwhile. From worker 0.
+    Full(bool),
     /// Somebody wants the run to stop: nothing more is read.
     Stopping,
     /// No result can get out any more, so inputs may be closed. From worker 0.

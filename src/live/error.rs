@@ -57,6 +57,17 @@ pub enum RunError {
         /// The store.
         sink: &'static str,
     },
+    /// A partition has come since a run has taken the log's end for the end of all.
+    #[error(
+        "the log has {partitions} partitions, but had {known} when a run with --until-end took it for ended: a log that goes on \
+         needs new results (--purge)"
+    )]
+    HasGrown {
+        /// How many there are.
+        partitions: usize,
+        /// How many there were.
+        known: usize,
+    },
     /// Its thread has told the reason before, or has panicked.
     #[error("the journal is no longer written, since an earlier error stopped it")]
     JournalStopped,

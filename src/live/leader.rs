@@ -14,6 +14,12 @@ use dataflows::time::Steps;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long a run that is to stop waits for its sinks to take what is complete.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many ticks that come out together have their latency noted; beyond, a run catches up, and it is the log's age.
+const TICKS_NOTED_MAX: u64 = 1000;
+
 /// What worker 0 does besides its work.
 pub(super) struct Leader {
     journal: Journaling,
@@ -27,6 +33,8 @@ pub(super) struct Leader {
     seen: Time,
     tick: Steps,
     detached: bool,
+    /// The workers were told that the sinks have no room.
+    full: bool,
 }
 
 impl Leader {
@@ -39,7 +47,8 @@ impl Leader {
         metrics: Arc<Metrics>,
     ) -> Leader {
         let seen = durable.frontier();
-        Leader { journal, snapshots, schedule, partitions, metrics, durable, seen, tick, detached: false }
+        let (detached, full) = (false, false);
+        Leader { journal, snapshots, schedule, partitions, metrics, durable, seen, tick, detached, full }
     }
 
     /// Whether the results are to take the place of another pipeline's, and have not been told to.
@@ -53,11 +62,13 @@ impl Leader {
         self.snapshots.promote();
     }
 
-    /// Notes how long after its end the newest tick was in all sinks.
+    /// Notes how long after its end each tick was in all sinks.
     fn watch_durable(&mut self) {
         let durable = self.durable.frontier();
         if durable > self.seen && durable != Time::MAX {
-            self.metrics.tick_is_out(durable - self.tick.length());
+            let length = self.tick.length();
+            let count = ((durable - self.seen) / length).clamp(1, TICKS_NOTED_MAX);
+            (1..=count).for_each(|back| self.metrics.tick_is_out(durable.saturating_sub(back * length)));
         }
         self.seen = durable;
     }
@@ -70,7 +81,7 @@ impl Leader {
         self.journal.append(decision)
     }
 
-    /// One turn. `drained`: nothing more is read, and all that is complete is out.
+    /// One turn. `drained`: nothing more is read since then, and all that is complete is out, or was waited for long enough.
     ///
     /// # Errors
     /// What stopped the journal, the snapshots or the sinks.
@@ -78,7 +89,7 @@ impl Leader {
         &mut self,
         control: &mut Control,
         pipeline: &mut Pipeline,
-        drained: bool,
+        drained: Option<Instant>,
     ) -> Result<(), RunError> {
         while let Some(decision) = self.journal.next_durable()? {
             self.partitions += usize::from(matches!(decision, Decision::Partition { .. }));
@@ -86,13 +97,18 @@ impl Leader {
             control.tell(Message::Decided(decision));
         }
         self.watch_durable();
+        let full = pipeline.collected.borrow().is_held_up();
+        if full != self.full {
+            self.full = full;
+            control.tell(Message::Full(full));
+        }
         if let Some(frontier) = self.snapshots.next_published()? {
             self.schedule.published();
             control.tell(Message::Published(frontier));
         }
-        if drained && !self.detached {
+        if let Some(since) = drained.filter(|_| !self.detached) {
             self.detached = true;
-            self.snapshots.suspend()?;
+            self.snapshots.suspend(since, PATIENCE, full)?;
             control.tell(Message::Detached);
         } else if !self.detached
             && let Some(frontier) = self.schedule.due(*pipeline.events.time(), Instant::now())

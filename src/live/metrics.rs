@@ -64,9 +64,10 @@ pub struct Metrics {
     snapshots: Counter,
     /// The newest frontier of all, ms.
     frontier_ms: AtomicU64,
-    /// When a worker turned last, ms since 1970.
-    turned: AtomicU64,
+    /// When each worker of this process turned last, ms since 1970.
+    turned: Vec<AtomicU64>,
     ready: AtomicBool,
+    sinks: Mutex<Vec<Arc<SinkGauges>>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -76,8 +77,8 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
-    pub(super) fn new() -> Metrics {
+    /// All at zero, for a process of so many workers.
+    pub(super) fn new(workers: usize) -> Metrics {
         let seconds = |first, factor, count| Histogram::new(exponential_buckets(first, factor, count));
         let metrics = Metrics {
             registry: Mutex::new(Registry::with_prefix("eddyline")),
@@ -99,8 +100,9 @@ impl Metrics {
             snapshot_rows: Gauge::default(),
             snapshots: Counter::default(),
             frontier_ms: AtomicU64::new(0),
-            turned: AtomicU64::new(now_ms()),
+            turned: (0..workers.max(1)).map(|_| AtomicU64::new(now_ms())).collect(),
             ready: AtomicBool::new(false),
+            sinks: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -141,6 +143,7 @@ impl Metrics {
 
     /// Adds the sinks' own numbers.
     pub(super) fn watch_sinks(&self, sinks: Vec<Arc<SinkGauges>>) {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sinks);
         self.registry().register_collector(Box::new(SinkCollector { sinks }));
     }
 
@@ -208,9 +211,9 @@ impl Metrics {
         self.snapshot_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
-    /// A worker has come round.
-    pub(super) fn turn(&self) {
-        self.turned.store(now_ms(), Ordering::Relaxed);
+    /// Worker `index`, counted over all processes, has come round.
+    pub(super) fn turn(&self, index: usize) {
+        self.turned[index % self.turned.len()].store(now_ms(), Ordering::Relaxed);
     }
 
     /// Whether the run takes events.
@@ -218,14 +221,16 @@ impl Metrics {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Whether the run takes events.
+    /// Whether the run takes events, and all stores take results.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ready.load(Ordering::Relaxed) && sinks.iter().all(|sink| sink.is_connected())
     }
 
-    /// Whether workers turn.
+    /// Whether all workers turn.
     pub fn is_alive(&self) -> bool {
-        now_ms().saturating_sub(self.turned.load(Ordering::Relaxed)) <= TURN_MAX.as_millis() as u64
+        let oldest = self.turned.iter().map(|turned| turned.load(Ordering::Relaxed)).min().unwrap_or(0);
+        now_ms().saturating_sub(oldest) <= TURN_MAX.as_millis() as u64
     }
 
     /// The frontier, ms.

@@ -63,7 +63,7 @@ pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
     let log = open::log(plan)?;
     let model = shared_plan::load_model(&plan.config)?;
     let settings = open::settings(&plan.config, model.as_ref())?;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(plan.workers));
     let run = identity(plan, &log, &settings, model.as_deref());
     let agreement =
         Agreement { parts: vec![("pipeline".to_owned(), run.pipeline.fingerprint.clone())], ..Agreement::default() };
@@ -101,8 +101,8 @@ pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
 
 /// What a run over Kafka would find: the topic, and the servers among the stores. Nothing is changed anywhere.
 ///
-/// Returns what was looked at, and what was found, in plain words.
-pub fn check(config: &Config) -> Vec<(String, Result<String, RunError>)> {
+/// Returns what was looked at, and what was found, in plain words. `log_name`: as the run is given it.
+pub fn check(config: &Config, log_name: Option<&str>) -> Vec<(String, Result<String, RunError>)> {
     let plan = LivePlan {
         config: config.clone(),
         files: Vec::new(),
@@ -112,7 +112,7 @@ pub fn check(config: &Config) -> Vec<(String, Result<String, RunError>)> {
         until_end: false,
         accept_loss: false,
         from_start: false,
-        log_name: None,
+        log_name: log_name.map(str::to_owned),
         stop: Arc::default(),
     };
     // Without the log, the model or right settings it is not known whose results stores should hold.
@@ -201,6 +201,7 @@ fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static)
         control,
         leader,
         stop: &shared.plan.stop,
+        accept_loss: shared.plan.accept_loss,
         metrics: shared.metrics.clone(),
         shown: ShownSizes::default(),
         newcomer: &newcomer,

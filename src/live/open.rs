@@ -3,7 +3,7 @@
 use super::error::RunError;
 use super::metrics::Metrics;
 use super::plan::LivePlan;
-use super::snapshots::Snapshots;
+use super::snapshots::{Generations, Snapshots};
 use super::worker::Clockwork;
 use crate::checkpoint::{JournalWriter, Recovered, Snapshot, StateDirectory};
 use crate::config::{Config, Format, TimeFormat, TimeText, time_zone};
@@ -112,9 +112,12 @@ pub(super) fn durables(
     model: Option<&Arc<Model>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Durables, RunError> {
-    let (state, recovered) = StateDirectory::open(&plan.config.state.dir, &run.pipeline, plan.other_pipeline)?;
+    let dir = &plan.config.state.dir;
+    let (state, recovered) = match plan.from_start {
+        true => StateDirectory::open_from_start(dir, &run.pipeline, plan.other_pipeline)?,
+        false => StateDirectory::open(dir, &run.pipeline, plan.other_pipeline)?,
+    };
     let Recovered { epoch, decisions, snapshot, .. } = recovered;
-    let snapshot = snapshot.filter(|_| !plan.from_start);
     let ids = plan::output_ids(&plan.config, model).map_err(RunError::Configuration)?;
     let stop = Stop::default();
     let run = RunIdentity { epoch: Some(epoch), ids, ..run };
@@ -133,9 +136,9 @@ pub(super) fn durables(
     let sinks: Sinks = Arc::new(Mutex::new(Some(set)));
     let (journal, writer) = state.into_writers();
     // Where the log has an end, results take the place of others' when the sinks finish.
-    let replacing = (builds && !plan.until_end).then_some(gauges);
+    let generations = Generations { sinks: gauges, builds, promotes: !plan.until_end };
     let (snapshots, to_snapshots) =
-        Snapshots::start(writer, sinks.clone(), durable.clone(), metrics.clone(), replacing)?;
+        Snapshots::start(writer, sinks.clone(), durable.clone(), metrics.clone(), generations)?;
     Ok(Durables { journal, decisions, snapshot, snapshots, to_snapshots, sinks, durable })
 }
 

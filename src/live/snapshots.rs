@@ -7,18 +7,24 @@ use crate::fault;
 use crate::pipeline::Sinks;
 use crate::sinks::durable::Durable;
 use crate::sinks::gauges::SinkGauges;
+use crate::sinks::set::SinkSet;
 use crate::sinks::{Batch, SinkError, SnapshotRows};
 use dataflows::event::Time;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a run that ends waits for its sinks to take what is complete.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Between two attempts to write a snapshot, where an error may pass: a full disk.
+/// Between two attempts to write a snapshot where an error may pass, a full disk, or to delete what is of no more use.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The sinks, and whether they build results beside those of another pipeline.
+pub(super) struct Generations {
+    pub(super) sinks: Vec<Arc<SinkGauges>>,
+    pub(super) builds: bool,
+    /// The results take the place of the old ones as soon as they have caught up with the log, and not only at its end.
+    pub(super) promotes: bool,
+}
 
 /// What has become of the snapshots, and the end of the sinks that they wait for.
 pub(super) struct Snapshots {
@@ -29,8 +35,8 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Starts the thread. Batches with a snapshot are to be sent to the second value. `replacing`: the sinks in which the results take
-    /// the place of another pipeline's; when they have, its state goes, too.
+    /// Starts the thread. Batches with a snapshot are to be sent to the second value. Once all sinks show this pipeline's results,
+    /// the state of those before it goes.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -39,14 +45,14 @@ impl Snapshots {
         sinks: Sinks,
         durable: Durable,
         metrics: Arc<Metrics>,
-        replacing: Option<Vec<Arc<SinkGauges>>>,
+        generations: Generations,
     ) -> Result<(Snapshots, Sender<Arc<Batch>>), RunError> {
         let (batches, waiting) = channel();
         let (done, published) = channel();
-        let replaces = replacing.is_some();
+        let replaces = generations.builds && generations.promotes;
         thread::Builder::new()
             .name("snapshots".into())
-            .spawn(move || work(writer, &waiting, &durable, &done, &metrics, replacing))
+            .spawn(move || work(writer, &waiting, &durable, &done, &metrics, &generations))
             .map_err(RunError::Thread)?;
         Ok((Snapshots { published, sinks, replaces }, batches))
     }
@@ -54,12 +60,16 @@ impl Snapshots {
     /// The frontier of the next snapshot that counts.
     ///
     /// # Errors
-    /// What kept a snapshot from being written.
+    /// What kept a snapshot from being written, be it what stopped a sink.
     pub(super) fn next_published(&mut self) -> Result<Option<Time>, RunError> {
         match self.published.try_recv() {
             Ok(result) => Ok(Some(result?)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(RunError::SnapshotsStopped),
+            Err(TryRecvError::Disconnected) => {
+                let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+                let failure = sinks.as_ref().and_then(SinkSet::failure);
+                Err(failure.map_or(RunError::SnapshotsStopped, RunError::from))
+            }
         }
     }
 
@@ -76,13 +86,17 @@ impl Snapshots {
         }
     }
 
-    /// Has the sinks write what they have, and lets go of them.
+    /// Has the sinks write what they have, until `patience` after `since`, and lets go of them. `full`: they had no room for
+    /// all that is complete.
     ///
     /// # Errors
     /// If a sink can't. The next run writes it.
-    pub(super) fn suspend(&mut self) -> Result<(), SinkError> {
+    pub(super) fn suspend(&mut self, since: Instant, patience: Duration, full: bool) -> Result<(), SinkError> {
         let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).take();
-        sinks.map_or(Ok(()), |sinks| sinks.suspend(PATIENCE))
+        let Some(sinks) = sinks else { return Ok(()) };
+        let slowest = sinks.gauges().into_iter().max_by_key(|sink| sink.queue_bytes()).filter(|_| full);
+        sinks.suspend(since, patience)?;
+        slowest.map_or(Ok(()), |sink| Err(SinkError::not_drained(&sink, patience)))
     }
 }
 
@@ -92,9 +106,20 @@ fn work(
     durable: &Durable,
     done: &Sender<Result<Time, CheckpointError>>,
     metrics: &Metrics,
-    mut replacing: Option<Vec<Arc<SinkGauges>>>,
+    generations: &Generations,
 ) {
-    while let Ok(batch) = waiting.recv() {
+    let mut older = true;
+    loop {
+        let is_replaced = !generations.builds || generations.sinks.iter().all(|sink| sink.is_promoted());
+        if older && is_replaced {
+            fault::point("state.replaced");
+            older = !delete_older(&writer);
+        }
+        let batch = match waiting.recv_timeout(TRY_AGAIN) {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let Some(snapshot) = &batch.snapshot else { continue };
         // The rows of T = F and E = F are before it too: the batch's frontier lies beyond them.
         if durable.wait(batch.frontier).is_err() {
@@ -109,10 +134,6 @@ fn work(
             metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len());
         }
         let failed = published.is_err();
-        let is_replaced = replacing.as_ref().is_some_and(|sinks| sinks.iter().all(|sink| sink.is_promoted()));
-        if !failed && is_replaced && delete_others(&writer) {
-            replacing = None;
-        }
         // Nobody listens any more when the run has ended.
         if done.send(published.map(|()| snapshot.frontier)).is_err() || failed {
             return;
@@ -121,10 +142,11 @@ fn work(
 }
 
 /// Deletes the state that goes with results that nobody sees any more. Whether that worked.
-fn delete_others(writer: &SnapshotWriter) -> bool {
-    let deleted = writer.delete_other_generations();
+fn delete_older(writer: &SnapshotWriter) -> bool {
+    let deleted = writer.delete_older_generations();
     match &deleted {
-        Ok(()) => tracing::info!("the new results have taken the place of the old ones, whose state is deleted"),
+        Ok(0) => {}
+        Ok(_) => tracing::info!("the new results have taken the place of the old ones, whose state is deleted"),
         Err(error) => tracing::warn!("{error}; state that is of no more use takes up room until that works"),
     }
     deleted.is_ok()

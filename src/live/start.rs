@@ -5,6 +5,7 @@ use super::control::{Control, Message, as_json};
 use super::error::{RunError, shown};
 use super::journaling::Journaling;
 use super::leader::{Leader, Schedule};
+use super::metrics::Metrics;
 use super::open::Durables;
 use super::partition::{PartitionReader, Rules};
 use super::worker::Owned;
@@ -50,6 +51,7 @@ impl Start {
             if shared.plan.stop.load(Ordering::Relaxed) {
                 return Err(RunError::StoppedAtTheStart);
             }
+            shared.metrics.turn(worker.index());
             worker.step_or_park(Some(PARK));
         }
     }
@@ -104,10 +106,11 @@ impl Start {
         reader(shared, &position, Advances::default(), self.resumed_at)
     }
 
-    /// Partitions that nobody has heard of get their first watermark: at the very start none, and later the frontier.
-    fn new_partitions(&self) -> Vec<Decision> {
+    /// Partitions that nobody has heard of get their first watermark: at the very start none, and later `released`, before
+    /// which results are out in some sink and can't change.
+    fn new_partitions(&self, released: Time) -> Vec<Decision> {
         let known = self.partitions();
-        let watermark = self.resumed_at;
+        let watermark = self.resumed_at.max(released);
         let new = (0..self.log.partitions.len() as u32).filter(|partition| !known.contains(partition));
         new.map(|partition| Decision::Partition { partition, watermark }).collect()
     }
@@ -158,9 +161,15 @@ pub(super) fn lead(
     if known > start.log.partitions.len() {
         return Err(RunError::PartitionsGone { found: start.log.partitions.len(), known });
     }
-    let new = start.new_partitions();
+    // A journal without partitions is that of a first run, whatever stores hold.
+    let released = if known == 0 { 0 } else { durable.furthest() };
+    let new = start.new_partitions(released);
+    if released == Time::MAX && !new.is_empty() {
+        return Err(RunError::HasGrown { partitions: start.log.partitions.len(), known });
+    }
     let lost = start.losses(known == 0, shared.plan.accept_loss)?;
-    for decisions in [new, lost] {
+    // In this order: a log of which a partition is known has been read from, and loses nothing unsaid any more.
+    for decisions in [lost, new] {
         journal.append(&decisions)?;
         start.decisions.extend(decisions);
     }
@@ -168,7 +177,7 @@ pub(super) fn lead(
     control.tell(Message::Start(Box::new(start)));
     fault::point("start.told");
     if let Some(snapshot) = snapshot {
-        control.tell(Message::Window(restore(worker, pipeline, &snapshot)?));
+        control.tell(Message::Window(restore(worker, pipeline, &snapshot, &shared.metrics)?));
     }
     let interval = Duration::from_millis(shared.plan.config.state.snapshot_interval.ms());
     let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now(), resumed_at);
@@ -177,7 +186,12 @@ pub(super) fn lead(
 }
 
 /// Returns the first window end at which none of what was restored counts.
-fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) -> Result<Time, RunError> {
+fn restore(
+    worker: &mut Worker,
+    pipeline: &mut Pipeline,
+    snapshot: &Snapshot,
+    metrics: &Metrics,
+) -> Result<Time, RunError> {
     let started = Instant::now();
     if let Some(last) = snapshot.last() {
         pipeline.collected.borrow_mut().restore(last.clone());
@@ -190,6 +204,7 @@ fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) ->
             fault::point("restore.rows");
         }
         if users % RESTORE_ROWS == 0 {
+            metrics.turn(0);
             worker.step();
         }
     }
@@ -201,6 +216,7 @@ fn restore(worker: &mut Worker, pipeline: &mut Pipeline, snapshot: &Snapshot) ->
         pipeline.restored_panes.send(pane);
         panes += 1;
         if panes % RESTORE_ROWS == 0 {
+            metrics.turn(0);
             worker.step();
         }
     }

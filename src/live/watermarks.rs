@@ -34,6 +34,13 @@ pub(super) struct Told {
     pub(super) caught_up: bool,
 }
 
+impl Told {
+    /// What holds of a partition that has just appeared, and is to begin with this watermark.
+    pub(super) fn newcomer(watermark: Time) -> Told {
+        Told { watermark, standing: Standing::Active, logical_max: None, waiting: None, caught_up: false }
+    }
+}
+
 /// All partitions, as far as one worker has heard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watermarks {

@@ -14,7 +14,7 @@
 use super::control::{Control, Message};
 use super::error::RunError;
 use super::in_flight::{InFlight, Room};
-use super::leader::Leader;
+use super::leader::{Leader, PATIENCE};
 use super::metrics::{Metrics, ShownSizes};
 use super::partition::PartitionReader;
 use super::watermarks::{Standing, Told, Watermarks};
@@ -23,13 +23,13 @@ use crate::journal::Decision;
 use crate::pipeline::{Pipeline, Report};
 use crate::sinks::RejectReason;
 use crate::sources::Row;
-use crate::sources::live::{Fetched, LiveSource};
+use crate::sources::live::{Fetched, LiveError as SourceError, LiveSource};
 use dataflows::event::{Event, Time};
 use dataflows::time::{LatePolicy, Steps, Window};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use timely::worker::Worker;
 
 /// How long a worker with nothing to do sleeps, unless a message of another worker wakes it.
@@ -37,6 +37,9 @@ const PARK: Duration = Duration::from_millis(1);
 
 /// What a worker takes from its source at a time, in bytes: a few thousand records, so that time moves on between.
 const FETCH_BYTES: usize = 64 << 10;
+
+/// So many records of a partition that is held may wait.
+const HELD_MAX: usize = 4096;
 
 /// What a worker goes by.
 #[derive(Clone, Debug)]
@@ -104,6 +107,8 @@ pub(super) struct LiveWorker<'a> {
     /// Worker 0's further duties.
     pub(super) leader: Option<Leader>,
     pub(super) stop: &'a AtomicBool,
+    /// Records that are gone before they were read are passed over.
+    pub(super) accept_loss: bool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shown: ShownSizes,
     /// Makes the reader of a partition that has just appeared, with a first watermark.
@@ -117,8 +122,11 @@ pub(super) struct State {
     in_flight: InFlight,
     fetched: Fetched,
     events: Vec<Event>,
-    stopping: bool,
+    /// Since when nothing more is read, because somebody wants the run to stop.
+    stopping: Option<Instant>,
     detached: bool,
+    /// The sinks have no room for what is out already.
+    sinks_are_full: bool,
 }
 
 impl State {
@@ -128,8 +136,9 @@ impl State {
             in_flight: InFlight::new(tick),
             fetched: Fetched::new(FETCH_BYTES),
             events: Vec::new(),
-            stopping: false,
+            stopping: None,
             detached: false,
+            sinks_are_full: false,
         }
     }
 }
@@ -145,7 +154,7 @@ impl LiveWorker<'_> {
             if self.state.detached {
                 return Ok(Ending::Stopped);
             }
-            let busy = !self.state.stopping && self.read()?;
+            let busy = self.state.stopping.is_none() && self.read()?;
             self.keep_time();
             if self.everything_has_ended() {
                 break;
@@ -156,7 +165,7 @@ impl LiveWorker<'_> {
                 true => worker.step(),
                 false => worker.step_or_park(Some(PARK)),
             };
-            self.metrics.turn();
+            self.metrics.turn(self.index);
             self.metrics.sizes(&mut self.shown, &self.pipeline.sizes);
             self.check()?;
             let probe = &self.pipeline.probe;
@@ -182,17 +191,23 @@ impl LiveWorker<'_> {
                 Message::Decided(decision) => self.obey(&decision)?,
                 Message::Snapshot(frontier) => self.tell_positions(frontier),
                 Message::Published(frontier) => self.forget(frontier),
-                Message::Stopping => self.state.stopping = true,
+                Message::Full(full) => self.state.sinks_are_full = full,
+                Message::Stopping => self.stop_reading(),
                 Message::Detached => self.state.detached = true,
                 Message::Window(emptied) => self.state.watermarks.restored(emptied),
                 Message::Start(_) => {}
             }
         }
-        if !self.state.stopping && self.stop.load(Ordering::Relaxed) {
-            self.state.stopping = true;
+        if self.state.stopping.is_none() && self.stop.load(Ordering::Relaxed) {
+            self.stop_reading();
             self.control.tell(Message::Stopping);
         }
         Ok(())
+    }
+
+    fn stop_reading(&mut self) {
+        self.state.stopping.get_or_insert_with(Instant::now);
+        self.metrics.set_ready(false);
     }
 
     /// Applies a decision about a partition of ours, and reads it on.
@@ -205,19 +220,40 @@ impl LiveWorker<'_> {
                 self.source.assign(partition, reader.next())?;
                 self.owned.insert(partition, Owned::new(reader, Some(0)));
             }
-            Decision::Advance { watermark, .. } => {
-                let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
-                owned.reader.advance(watermark);
-                owned.proposed = None;
-                let mut report = Report::default();
-                for Held { offset, value, read } in std::mem::take(&mut owned.held) {
-                    owned.reader.take(offset, &value, read, &mut self.state.events, &mut report);
-                }
-                self.hand_over(report);
-            }
-            Decision::Loss { .. } | Decision::Epoch { .. } => {}
+            Decision::Advance { watermark, .. } => self.release(partition, |reader| reader.advance(watermark)),
+            Decision::Loss { to, .. } => self.release(partition, |reader| reader.skip_to(to)),
+            Decision::Epoch { .. } => {}
         }
         Ok(())
+    }
+
+    /// Applies what a partition of ours was held for, and takes in what has come meanwhile.
+    fn release(&mut self, partition: u32, apply: impl FnOnce(&mut PartitionReader)) {
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        apply(&mut owned.reader);
+        owned.proposed = None;
+        let mut report = Report::default();
+        for Held { offset, value, read } in std::mem::take(&mut owned.held) {
+            owned.reader.take(offset, &value, read, &mut self.state.events, &mut report);
+        }
+        self.hand_over(report);
+    }
+
+    /// Takes in what the source has, in `state.fetched`.
+    fn poll(&mut self) -> Result<(), RunError> {
+        match self.source.poll(&mut self.state.fetched) {
+            Err(SourceError::Lost { partition, from, to, .. }) if self.accept_loss => {
+                // If something else is to be decided first, the source will say so again.
+                if let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.proposed.is_none()) {
+                    let decision = Decision::Loss { partition, from, to };
+                    owned.proposed = Some(decision.clone());
+                    self.source.assign(partition, to)?;
+                    self.control.tell(Message::Proposed(decision));
+                }
+                Ok(())
+            }
+            polled => Ok(polled?),
+        }
     }
 
     fn is_ours(&self, partition: u32) -> bool {
@@ -226,7 +262,7 @@ impl LiveWorker<'_> {
 
     /// Takes in what has come. Whether that was anything.
     fn read(&mut self) -> Result<bool, RunError> {
-        let room = self.state.in_flight.room();
+        let room = if self.state.sinks_are_full { Room::None } else { self.state.in_flight.room() };
         let least = self.state.watermarks.least();
         for (&partition, owned) in &self.owned {
             let readable = match room {
@@ -234,12 +270,13 @@ impl LiveWorker<'_> {
                 Room::Least => least.is_none_or(|least| owned.reader.watermark() <= least),
                 Room::None => false,
             };
-            // A partition that is held stays open: that it is at its end is what was proposed, and a pause would end that.
-            self.source.set_paused(partition, !readable);
+            // A partition that is held stays open: that it is at its end is what was proposed, and a pause would end that. Once
+            // much has come there, it is not at its end any more.
+            self.source.set_paused(partition, !readable || owned.held.len() >= HELD_MAX);
         }
         self.state.fetched.clear();
         if room != Room::None {
-            self.source.poll(&mut self.state.fetched)?;
+            self.poll()?;
         }
         let mut report = Report::default();
         for record in self.state.fetched.records() {
@@ -297,7 +334,7 @@ impl LiveWorker<'_> {
             }
             self.metrics.partition(partition, &told, self.source.lag(partition));
         }
-        if !self.state.stopping {
+        if self.state.stopping.is_none() {
             self.propose();
         }
         if self.state.watermarks.count() < self.partitions {
@@ -326,6 +363,8 @@ impl LiveWorker<'_> {
         let watermark = self.pipeline.events.time().saturating_sub(tick.length());
         for partition in self.source.new_partitions().filter(|partition| *partition as usize % self.peers == self.index)
         {
+            // From here on our inputs wait for it: what it brings once that is decided may be of the next tick.
+            self.state.watermarks.hear(partition, Told::newcomer(watermark));
             self.control.tell(Message::Proposed(Decision::Partition { partition, watermark }));
         }
     }
@@ -364,13 +403,18 @@ impl LiveWorker<'_> {
 
     fn lead(&mut self) -> Result<(), RunError> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        let drained = self.state.stopping && all_is_out(&self.pipeline);
-        leader.step(&mut self.control, &mut self.pipeline, drained)
+        // A sink that is down must not keep the run from stopping: what it lacks is sent again by the next run.
+        let drained = self.state.stopping.filter(|since| all_is_out(&self.pipeline) || since.elapsed() >= PATIENCE);
+        match leader.step(&mut self.control, &mut self.pipeline, drained) {
+            // A sink that has failed ends the snapshots, too; it is that which is to be told.
+            Err(RunError::SnapshotsStopped) => self.check().and(Err(RunError::SnapshotsStopped)),
+            led => led,
+        }
     }
 
     fn everything_has_ended(&self) -> bool {
         let heard_of_all = self.state.watermarks.count() >= self.partitions;
-        heard_of_all && !self.state.stopping && self.state.watermarks.least().is_none()
+        heard_of_all && self.state.stopping.is_none() && self.state.watermarks.least().is_none()
     }
 
     /// Closes the inputs, and sees all results out.
@@ -382,7 +426,7 @@ impl LiveWorker<'_> {
             }
             self.lead()?;
             self.check()?;
-            self.metrics.turn();
+            self.metrics.turn(self.index);
             worker.step_or_park(Some(PARK));
         }
         self.lead()?;

@@ -69,6 +69,11 @@ impl Collected {
         self.sending.as_mut()?.take_error()
     }
 
+    /// Whether there are results that the sinks have no room for.
+    pub fn is_held_up(&self) -> bool {
+        self.sending.as_ref().is_some_and(Sending::is_held_up)
+    }
+
     /// A snapshot at `frontier` is asked for; it is whole when so many partitions have told their position.
     ///
     /// To be called before any of them can tell.

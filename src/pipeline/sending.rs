@@ -37,6 +37,11 @@ impl Sending {
         self.error.take()
     }
 
+    /// Whether batches are kept that the sinks have no room for.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// Adds a batch to those that are to be handed over.
     pub(super) fn push(&mut self, batch: Batch) {
         self.kept.push_back(Arc::new(batch));

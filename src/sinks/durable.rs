@@ -51,6 +51,11 @@ impl Durable {
         self.lock().frontier()
     }
 
+    /// What the sink holds that is furthest: rows with T or E below this one are out somewhere. 0 if there is no sink.
+    pub fn furthest(&self) -> Time {
+        self.lock().sinks.iter().map(|sink| sink.frontier).max().unwrap_or(0)
+    }
+
     /// Waits until [`Durable::frontier`] is `frontier` or more.
     ///
     /// # Errors
@@ -119,7 +124,7 @@ mod tests {
     #[test]
     fn a_wait_ends_when_the_last_sink_is_there() {
         let durable = Durable::new([5, 7].into_iter());
-        assert_eq!(durable.frontier(), 5);
+        assert_eq!((durable.frontier(), durable.furthest()), (5, 7));
         durable.wait(5).unwrap();
         let waiter = {
             let durable = durable.clone();

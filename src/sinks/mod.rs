@@ -47,6 +47,7 @@ use dataflows::recent::Entry;
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
 use dataflows::state::{PaneState, UserState};
 use embedded::StoreError;
+use gauges::SinkGauges;
 use mongodb::MongoError;
 use mysql::MySqlError;
 use redis::RedisError;
@@ -324,8 +325,8 @@ pub enum SinkError {
     },
     /// A sink holds less than the snapshot that the run is to go on from.
     #[error(
-        "{sink} holds {}, but the run goes on from its snapshot at {}: {sink} was emptied or set back since; put its newer \
-         state back, or run with --purge, which builds everything again from the start of the log",
+        "{sink} holds {}, but the run goes on from its snapshot at {}: {sink} is new, or was emptied or set back since; put its \
+         newer state back, or run with --from-start, which reads the log again and adds what is missing",
         held(*.durable),
         moment(*.snapshot)
     )]
@@ -356,6 +357,12 @@ fn moment(time: Time) -> String {
 }
 
 impl SinkError {
+    /// [`SinkError::NotDrained`] of the sink with these gauges, which had `waited`.
+    pub(crate) fn not_drained(gauges: &SinkGauges, waited: Duration) -> SinkError {
+        let reason = gauges.last_error().filter(|_| !gauges.is_connected());
+        SinkError::NotDrained { sink: gauges.name(), waited, reason }
+    }
+
     /// Whether the same call, made again later, may succeed with nothing changed in input or configuration.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -121,24 +121,27 @@ impl SinkSet {
         outcome
     }
 
+    /// What stopped a sink, once, if that has not been told to whoever sent to it.
+    pub fn failure(&self) -> Option<SinkError> {
+        self.threads.iter().find_map(SinkThread::failure)
+    }
+
     /// Has the sinks write what is queued and make it durable, and closes them: the run will go on another time. Gives up
-    /// after `patience`, which loses nothing: what is missing is sent again by the run that goes on.
+    /// `patience` after `since`, which loses nothing: what is missing is sent again by the run that goes on.
     ///
     /// # Errors
     /// What stopped a sink, or [`SinkError::NotDrained`].
     ///
     /// # Panics
     /// If a sink panicked, with its panic.
-    pub fn suspend(mut self, patience: Duration) -> Result<(), SinkError> {
-        let until = Instant::now() + patience;
+    pub fn suspend(mut self, since: Instant, patience: Duration) -> Result<(), SinkError> {
+        let until = since + patience;
         self.threads.iter().for_each(|thread| thread.end(Ending::Suspend));
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
             let mut late = None;
             if !thread.has_ended(until) {
-                let gauges = thread.gauges();
-                let reason = gauges.last_error().filter(|_| !gauges.is_connected());
-                late = Some(SinkError::NotDrained { sink: gauges.name(), waited: patience, reason });
+                late = Some(SinkError::not_drained(thread.gauges(), patience));
                 self.stop.raise();
             }
             let ended = thread.join();

@@ -108,6 +108,11 @@ impl SinkThread {
         state.check_open()
     }
 
+    /// What stopped the sink, the first time.
+    pub(super) fn failure(&self) -> Option<SinkError> {
+        self.queue.lock().error.take()
+    }
+
     /// Tells the thread to end, without waiting for it.
     pub(super) fn end(&self, ending: Ending) {
         self.queue.lock().ending = Some(ending);
@@ -180,12 +185,16 @@ impl Worker<'_> {
                 }
                 Work::Item(Item::Promote) => {
                     self.attempt(|sink| sink.flush())?;
+                    fault::point("sink.promote");
                     self.attempt(|sink| sink.promote())?;
+                    fault::point("sink.promoted");
                     self.queue.gauges.promoted.store(true, Ordering::Relaxed);
                 }
                 Work::End(Ending::Finish(end)) => {
                     fault::point("sinks.finish");
-                    return self.attempt(|sink| sink.finish(&end));
+                    self.attempt(|sink| sink.finish(&end))?;
+                    fault::point("sink.finished");
+                    return Ok(());
                 }
                 Work::End(Ending::Suspend) => return self.attempt(|sink| sink.flush()),
                 Work::End(Ending::Abort) => return Ok(()),

@@ -145,6 +145,82 @@ fn a_new_pipeline_takes_the_old_ones_place_once_it_has_caught_up() {
     assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "the new results");
 }
 
+/// A partition that nobody has heard of when a run starts begins where results are out already, snapshot or not.
+#[test]
+fn a_partition_that_comes_between_two_runs_changes_nothing_that_is_out() {
+    for (interval, late) in [("1h", "admit"), ("1ms", "admit"), ("1h", "drop")] {
+        let settings = [format!("state.snapshot_interval={interval}"), format!("time.late={late}")];
+        let pipeline =
+            settings.iter().fold(Pipeline::generated_with(9_000, 3, &["--start", &tomorrow()]), |pipeline, setting| {
+                pipeline.set(setting)
+            });
+        let before: usize = pipeline.files()[..2].iter().map(|file| count_lines(file)).sum();
+        let run = pipeline.run_with("store.db", 2).spawn().unwrap();
+        wait_until("the end of two partitions", || pipeline.logged("store.db") >= before);
+        stop(run);
+        assert!(!pipeline.content("store.db")["recommendation"].is_empty(), "nothing is out");
+        succeed(pipeline.run("store.db").args(["--until-end", "-w", "2"]));
+        assert_same(
+            &pipeline.content("store.db"),
+            &pipeline.replayed(Some("store.db")),
+            &format!("{interval}, {late}"),
+        );
+    }
+}
+
+#[test]
+fn a_store_that_was_lost_is_filled_again_from_the_start_of_the_log() {
+    let pipeline = Pipeline::generated_with(40_000, 2, &["--start", &tomorrow()]).set("time.idle=50ms");
+    // Decisions, and snapshots that have passed them.
+    let run = pipeline.run("store.db").spawn().unwrap();
+    wait_until("the last record", || pipeline.logged("store.db") >= 40_000);
+    std::thread::sleep(Duration::from_millis(300));
+    stop(run);
+    let store = pipeline.path("store.db");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", store.display()));
+    }
+    let refused = pipeline.run("store.db").arg("--until-end").output().unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && told.contains("run with --from-start"), "{told}");
+    // It is killed on the way, and goes on from a snapshot of its own.
+    let mut again = pipeline.run("store.db");
+    let killed =
+        again.args(["--from-start", "--until-end"]).env("EDDYLINE_FAULT", "snapshot.published:1").output().unwrap();
+    assert!(String::from_utf8_lossy(&killed.stderr).contains("fault: "), "{}", String::from_utf8_lossy(&killed.stderr));
+    succeed(pipeline.run("store.db").args(["--until-end", "-w", "2"]));
+    let journal = std::fs::read_to_string(pipeline.journal("store.db")).unwrap();
+    assert!(journal.contains("\"advance\""), "no partition was idle: {journal}");
+    assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "filled again");
+}
+
+/// Records that are no events move no time on; they too wait in the log while a store takes none.
+#[test]
+fn a_store_that_is_held_up_holds_up_the_input() {
+    let pipeline = Pipeline::empty(1);
+    let log = &pipeline.files()[0];
+    append(log, b"1,2,pv,1511544070\n");
+    let run = pipeline.run("store.db").args(["--serve", "127.0.0.1:0"]).spawn().unwrap();
+    wait_until("the first record", || pipeline.logged("store.db") == 1);
+    let store = rusqlite::Connection::open(pipeline.path("store.db")).unwrap();
+    store.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let rubbish = [vec![b'x'; 50_000], b"\n".to_vec()].concat();
+    let mut written = 0;
+    for _ in 0..60 {
+        append(log, &rubbish.repeat(100));
+        written += 100 * rubbish.len();
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let resident: usize = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(resident * 1000 < written / 2, "{resident} kB of {written} bytes");
+    store.execute_batch("ROLLBACK").unwrap();
+    drop(store);
+    wait_until("the rest", || pipeline.logged("store.db") == 6_001);
+    stop(run);
+}
+
 #[test]
 fn what_cannot_be_is_one_line() {
     let pipeline = Pipeline::generated(1_000, 1);

@@ -75,8 +75,13 @@ impl Pipeline {
     }
 
     fn configured(&self, verb: &str) -> Command {
+        self.configured_with(verb, self.files.len())
+    }
+
+    /// With the first so many files of the log.
+    fn configured_with(&self, verb: &str, files: usize) -> Command {
         let mut command = eddyline();
-        command.arg(verb).args(&self.files).args(["--log-name", "test"]);
+        command.arg(verb).args(&self.files[..files]).args(["--log-name", "test"]);
         self.settings.iter().for_each(|setting| {
             command.args(["--set", setting]);
         });
@@ -85,7 +90,12 @@ impl Pipeline {
 
     /// A live run into `store`, with its state beside it.
     pub(crate) fn run(&self, store: &str) -> Command {
-        let mut command = self.configured("run");
+        self.run_with(store, self.files.len())
+    }
+
+    /// The same when there are only the first so many files.
+    pub(crate) fn run_with(&self, store: &str, files: usize) -> Command {
+        let mut command = self.configured_with("run", files);
         command.arg("--store").arg(self.path(store)).arg("--state").arg(self.path(&format!("{store}.state")));
         command
     }

@@ -10,6 +10,7 @@
 #[allow(dead_code)]
 mod cluster;
 mod disks;
+mod generations;
 mod kills;
 mod legacy;
 mod network;

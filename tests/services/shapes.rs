@@ -1,10 +1,12 @@
 //! Runs that go on with other numbers of workers and processes, and topics that grow partitions.
 
-use crate::cluster::add_partitions;
-use crate::pipeline::{SETTINGS, assert_same, content, eddyline, succeed};
+use crate::cluster::{add_partitions, delete_records};
+use crate::pipeline::{Pipeline, SETTINGS, assert_same, content, eddyline, succeed};
+use crate::services::variable;
 use crate::table::{Random, effort, passed};
-use crate::world::{Running, Target, World, events, stderr};
+use crate::world::{Running, Target, World, events, stderr, tomorrow, wait_until};
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -63,47 +65,62 @@ fn runs_go_on_with_other_numbers_of_workers_and_processes() {
     passed("one of several processes killed, and restarted with others", killed, &shapes.join(" "));
 }
 
-/// Waits until `done` says so, which must be soon.
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn lines(file: &std::path::Path) -> u64 {
     fs::read(file).unwrap().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64
 }
 
-/// The journal knows which watermark a partition began with that came while the run was on.
+/// The journal knows which watermark a partition began with that came while the run was on, and time, which goes on meanwhile,
+/// waits for that decision, however long it takes.
 #[test]
 fn a_partition_that_is_added_while_a_run_is_on_is_repeated_by_a_replay() {
-    let Some(world) = World::new(events(), 2) else { return };
+    let Some(brokers) = variable("EDDYLINE_TEST_KAFKA") else { return };
+    let source = Pipeline::generated_with(events(), 2, &[]);
+    let texts: Vec<Vec<u8>> = source.files().iter().map(|file| fs::read(file).unwrap()).collect();
+    let world = World::of(&brokers, Pipeline::empty(2));
     let (first, second) = (world.path("log-0.csv"), world.path("log-1.csv"));
+    let third = world.path("third.csv");
+    let produce = |parts: [&[u8]; 3], options: &[&str]| {
+        let files = ["part-0", "part-1", "part-2"].map(|name| world.path(name));
+        for (file, part) in files.iter().zip(parts) {
+            fs::write(file, part).unwrap();
+        }
+        for (file, part) in [&first, &second, &third].into_iter().zip(parts) {
+            fs::OpenOptions::new().create(true).append(true).open(file).unwrap().write_all(part).unwrap();
+        }
+        let files = &files[..if parts[2].is_empty() { 2 } else { 3 }];
+        let mut command = eddyline();
+        command.arg("produce").args(files).args(["--partition-by", "file", "-q"]).args(options);
+        succeed(command.args(["--brokers", &world.brokers, "--topic", &world.topic]));
+    };
+    let half =
+        |text: &[u8]| text.len() / 2 + text[text.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let (a, b) = (texts[0].split_at(half(&texts[0])), texts[1].split_at(half(&texts[1])));
+    produce([a.0, b.0, b""], &[]);
     let target = world.target(world.embedded());
     let refresh = r#"kafka.properties={"topic.metadata.refresh.interval.ms"="500"}"#;
-    let mut run = Running::spawn(target.run_on().args(["-w", "2", "--set", "time.idle=1s", "--set", refresh]));
+    let settings = ["--set", "time.idle=400ms", "--set", "time.late=admit", "--set", refresh];
+    let mut command = target.run_on();
+    let command = command.args(["-w", "2"]).args(settings).env("EDDYLINE_FAULT", "journal.append:2000ms");
+    let mut run = Running::spawn(command);
     let seen = || target.stores.records() + target.stores.rejected();
-    let before = lines(&first) + lines(&second);
-    wait_until("the end of the first partitions", || seen() >= before);
+    wait_until("the first halves", || seen() >= lines(&first) + lines(&second));
     add_partitions(&world.brokers, &world.topic, 3);
-    let nothing = world.path("nothing.csv");
-    fs::write(&nothing, "").unwrap();
-    // A file for each partition, of which only the new one gets anything.
-    let mut produce = eddyline();
-    produce.arg("produce").args([&nothing, &nothing, &first]).args(["--partition-by", "file", "-q"]);
-    succeed(produce.args(["--brokers", &world.brokers, "--topic", &world.topic]));
-    wait_until("the new partition", || seen() >= before + lines(&first));
+    produce([b"", b"", &texts[0]], &[]);
+    produce([a.1, b.1, b""], &["--rate", &(events() / 8).to_string()]);
+    let all = lines(&first) + lines(&second) + lines(&third);
+    wait_until("the new partition", || {
+        assert!(run.ended().is_none(), "it has ended by itself");
+        seen() >= all
+    });
     run.terminate();
     run.succeed();
-    let output = target.run().output().unwrap();
+    let output = target.run().args(settings).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let replayed = world.path("grown.db");
     let mut replay = eddyline();
-    replay.arg("replay").args([&first, &second, &first]).args(["--log-name", "test", "--journal"]);
+    replay.arg("replay").args([&first, &second, &third]).args(["--log-name", "test", "--journal"]);
     replay.arg(target.state().join("generation-1").join("journal.jsonl"));
-    for setting in SETTINGS {
+    for setting in SETTINGS.into_iter().chain(["time.late=admit"]) {
         replay.args(["--set", setting]);
     }
     succeed(replay.arg("--store").arg(&replayed));
@@ -113,4 +130,32 @@ fn a_partition_that_is_added_while_a_run_is_on_is_repeated_by_a_replay() {
     expected.remove("popular_latest");
     assert_same(&content(target.stores.embedded.as_ref().unwrap()), &expected, "a new partition");
     passed("partition added while the run is on", 1, "its first watermark is repeated from the journal");
+}
+
+/// Records that the broker deletes before a run has read them, while it is on.
+#[test]
+fn records_that_are_lost_while_a_run_is_on_are_passed_over_if_that_is_accepted() {
+    let Some(brokers) = variable("EDDYLINE_TEST_KAFKA") else { return };
+    let world = World::of(&brokers, Pipeline::generated_with(events(), 1, &["--start", &tomorrow()]));
+    let target = world.target(world.embedded());
+    let mut run = Running::spawn(target.run_on().arg("--accept-loss"));
+    let read = lines(&world.path("log.csv"));
+    wait_until("the log", || target.stores.records() >= read);
+    run.signal("STOP");
+    let more = Pipeline::generated_with(1_000, 1, &["--start", &tomorrow(), "--seed", "9"]);
+    let mut produce = eddyline();
+    produce.arg("produce").arg(&more.files()[0]).args(["--partition-by", "file", "-q"]);
+    succeed(produce.args(["--brokers", &world.brokers, "--topic", &world.topic]));
+    delete_records(&world.brokers, &world.topic, 0, i64::try_from(read + 400).unwrap());
+    run.signal("CONT");
+    wait_until("what is left", || {
+        assert!(run.ended().is_none(), "it has ended by itself");
+        target.stores.records() >= read + 600
+    });
+    run.terminate();
+    run.succeed();
+    let journal = fs::read_to_string(target.state().join("generation-1").join("journal.jsonl")).unwrap();
+    assert!(journal.contains(&format!("\"from\":{read},\"to\":{}", read + 400)), "{journal}");
+    assert_eq!(target.stores.records(), read + 600);
+    passed("records deleted before they were read, with `--accept-loss`", 1, "the journal says which");
 }

@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use url::Url;
 
 /// A topic that holds a generated log, and the replay of that log.
@@ -33,7 +34,12 @@ impl World {
     }
 
     pub(crate) fn on(brokers: &str, events: usize, partitions: usize) -> World {
-        let pipeline = Pipeline::generated(events, partitions);
+        World::of(brokers, Pipeline::generated(events, partitions))
+    }
+
+    /// The log of `pipeline`, in a topic.
+    pub(crate) fn of(brokers: &str, pipeline: Pipeline) -> World {
+        let partitions = pipeline.files().len();
         for file in pipeline.files() {
             // Blank lines are no messages.
             let text = std::fs::read(file).unwrap();
@@ -147,7 +153,12 @@ impl Running {
     }
 
     pub(crate) fn terminate(&mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.child().id().to_string()]).status().unwrap().success());
+        self.signal("TERM");
+    }
+
+    pub(crate) fn signal(&mut self, signal: &str) {
+        let (signal, id) = (format!("-{signal}"), self.child().id().to_string());
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
     }
 
     /// Waits for its end.
@@ -175,6 +186,21 @@ impl Drop for Running {
 /// How much log a run has, for `cargo test` and for all of it.
 pub(crate) fn events() -> usize {
     if effort() == 1 { 4_000 } else { 20_000 }
+}
+
+/// In ms since 1970. Where all partitions are idle, today's clock moves none with events of tomorrow.
+pub(crate) fn tomorrow() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now + Duration::from_secs(86_400)).as_millis().to_string()
+}
+
+/// Waits until `done` says so, which must be soon.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 pub(crate) fn unused_name() -> String {

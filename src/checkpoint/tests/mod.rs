@@ -38,7 +38,7 @@ fn open(path: &Path) -> Result<(StateDirectory, Recovered), CheckpointError> {
 }
 
 fn open_probed(path: &Path, probe: &probe::Probe) -> Result<(StateDirectory, Recovered), CheckpointError> {
-    open::open(path, &ours(), OtherPipeline::Refuse, probe.clone())
+    open::open(path, &ours(), (OtherPipeline::Refuse, Trust::Snapshots), probe.clone())
 }
 
 /// The directory of a state directory's first generation.

@@ -126,12 +126,16 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..40)
 }
 
-/// The decisions that hold for some record that is still to be read, or for a partition that is not known yet.
+/// The decisions that hold for some record that is still to be read, or for a partition that is not known yet; not those that
+/// its clock has passed.
 fn needed(journal: &[Decision], snapshot: Option<&Snapshot>) -> Vec<Decision> {
     let positions = snapshot.map(Snapshot::positions).unwrap_or_default();
-    let next = |partition: u32| positions.iter().find(|at| at.partition == partition).map(|at| at.offset);
+    let known = |partition: u32| positions.iter().find(|at| at.partition == partition);
+    let next = |partition: u32| known(partition).map(|at| at.offset);
     let holds = |decision: &Decision| match *decision {
-        Decision::Advance { partition, offset, .. } => next(partition).unwrap_or(0) <= offset,
+        Decision::Advance { partition, offset, watermark } => {
+            known(partition).is_none_or(|at| offset >= at.offset && watermark > at.advanced)
+        }
         Decision::Partition { partition, .. } => next(partition).is_none(),
         Decision::Loss { partition, from, to } => (from..to).any(|lost| lost >= next(partition).unwrap_or(0)),
         Decision::Epoch { .. } => true,

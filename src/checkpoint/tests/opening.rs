@@ -131,11 +131,12 @@ fn another_pipeline_is_refused_or_gets_a_generation_of_its_own() {
     drop(state);
     let (state, recovered) = open(path).unwrap();
     assert_eq!((recovered.epoch, recovered.snapshot.unwrap().frontier()), (5, 400));
+    assert_eq!(state.snapshots.delete_older_generations().unwrap(), 0, "the later one is not done yet");
     drop(state);
     let (mut state, recovered) = open_theirs(OtherPipeline::Refuse).unwrap();
     assert_eq!(recovered.epoch, 6);
     state.publish(&rows(80, 1)).unwrap();
-    state.snapshots.delete_other_generations().unwrap();
+    assert_eq!(state.snapshots.delete_older_generations().unwrap(), 1);
     drop(state);
     assert!(!generation(path).exists());
     assert!(matches!(open(path), Err(CheckpointError::OtherPipeline { .. })));
@@ -270,11 +271,21 @@ fn if_no_snapshot_is_whole_nothing_is_begun_anew_by_itself() {
         fs::write(generation(directory.path()).join(name), "rubbish").unwrap();
     }
     let text = error(directory.path());
-    assert!(text.starts_with("no snapshot in ") && text.contains("--purge"), "{text}");
+    assert!(text.starts_with("no snapshot in ") && text.contains("--from-start"), "{text}");
     for (name, _) in contents(directory.path()).into_iter().filter(|(name, _)| name.starts_with("manifest")) {
         fs::write(generation(directory.path()).join(name), "rubbish").unwrap();
     }
     assert!(error(directory.path()).contains("it ends too early"));
+    // The journal is whole, and tells all that was decided.
+    let trusting = StateDirectory::open_from_start(directory.path(), &ours(), OtherPipeline::Refuse).unwrap();
+    let (mut state, recovered) = trusting;
+    let advances = recovered.decisions.iter().filter(|decision| matches!(decision, Decision::Advance { .. })).count();
+    assert_eq!((recovered.snapshot.is_none(), advances), (true, 4));
+    // What is published then does not build on what was there.
+    state.publish(&rows(80, 1)).unwrap();
+    drop(state);
+    let (_state, recovered) = open(directory.path()).unwrap();
+    assert_eq!(recovered.snapshot.unwrap().frontier(), 80);
 
     let directory = directory_with(4);
     for (name, _) in contents(directory.path()).into_iter().filter(|(name, _)| name.starts_with("manifest")) {

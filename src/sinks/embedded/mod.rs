@@ -168,6 +168,14 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// Commits; also what a failed commit of a batch without rows has left undone: the frontier, and the newest list.
+    fn flush_frontier(&mut self) -> Result<(), StoreError> {
+        if self.open_rows.is_none() && self.frontier > self.durable {
+            self.begin()?;
+        }
+        self.commit()
+    }
+
     /// After an error: as if the transaction had not begun, so that the call can be made again.
     fn roll_back(&mut self) {
         self.open_rows = None;
@@ -227,7 +235,8 @@ impl Sink for EmbeddedStore {
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
-        Ok(self.commit().inspect_err(|_| self.roll_back())?)
+        let flushed = self.flush_frontier().inspect_err(|_| self.roll_back());
+        Ok(flushed?)
     }
 
     fn durable(&self) -> Time {

@@ -119,12 +119,16 @@ impl MySqlSink {
         if self.is_whole() {
             return Ok(());
         }
+        // First, so that a call that fails and is made again has not taken the batch yet.
+        if self.rows.bytes() >= FLUSH_BYTES {
+            self.commit()?;
+        }
         self.rows.write(batch, self.durable);
         self.frontier = batch.frontier;
         if let Some(list) = batch.popular.last() {
             self.popular = Some(list.clone());
         }
-        if self.rows.bytes() >= FLUSH_BYTES { self.commit() } else { Ok(()) }
+        Ok(())
     }
 
     /// Writes what waits.
@@ -142,8 +146,10 @@ impl MySqlSink {
         match self.try_transact(state, finishes) {
             Ok(stored) => {
                 if state.frontier > stored {
-                    (self.durable, self.shown) = (state.frontier, Some(window_end(state)));
+                    self.shown = Some(window_end(state));
                 }
+                // Also where it is what is stored: that is ours, by a commit whose answer was lost.
+                self.durable = self.durable.max(state.frontier);
                 self.rows.clear();
                 Ok(())
             }

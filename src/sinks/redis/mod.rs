@@ -152,12 +152,16 @@ impl RedisSink {
         if self.is_whole() {
             return Ok(());
         }
+        // First, so that a call that fails and is made again has not taken the batch yet.
+        if self.rows.bytes() >= FLUSH_BYTES {
+            self.flush_rows()?;
+        }
         self.rows.write(batch, self.durable);
         self.frontier = batch.frontier;
         if let Some(list) = batch.popular.last() {
             self.popular = Some(list.clone());
         }
-        if self.rows.bytes() >= FLUSH_BYTES { self.flush_rows() } else { Ok(()) }
+        Ok(())
     }
 
     /// Writes what waits.

@@ -161,7 +161,7 @@ fn an_error_reaches_a_sender_that_waits_and_stops_the_sink() {
 #[test]
 fn an_error_after_the_last_send_reaches_the_end() {
     let ends: [fn(SinkSet) -> Result<(), SinkError>; 2] =
-        [|set| set.finish(END), |set| set.suspend(Duration::from_secs(60))];
+        [|set| set.finish(END), |set| set.suspend(Instant::now(), Duration::from_secs(60))];
     for end in ends {
         let (set, rig) = single(Pace::Replay, usize::MAX);
         set.send(batch(0)).unwrap();
@@ -215,7 +215,7 @@ fn what_a_retry_may_cure_is_retried_until_it_is_cured() {
     rig.permits.send(Ok(())).unwrap();
     set.durable().wait(3).unwrap();
     assert_eq!((gauges.durable(), gauges.is_connected()), (3, true));
-    set.suspend(Duration::from_secs(60)).unwrap();
+    set.suspend(Instant::now(), Duration::from_secs(60)).unwrap();
     assert_eq!(rig.calls(), ["flush", "flush", "drop"]);
 }
 
@@ -237,7 +237,7 @@ fn a_flush_comes_when_nothing_waits_or_when_somebody_waits_for_it() {
     waiter.join().unwrap().unwrap();
     set.promote();
     drop(rig.permits);
-    set.suspend(Duration::from_secs(60)).unwrap();
+    set.suspend(Instant::now(), Duration::from_secs(60)).unwrap();
     let calls: Vec<String> = rig.calls.try_iter().collect();
     let expected =
         ["write 1", "write 2", "flush", "write 3", "write 4", "flush", "promote", "flush", "drop"].map(String::from);
@@ -253,7 +253,7 @@ fn a_suspension_loses_patience_with_a_sink_that_fails() {
         rig.permits.send(Err(passing())).unwrap();
     }
     rig.expect("write 1");
-    let error = set.suspend(Duration::from_millis(300)).unwrap_err();
+    let error = set.suspend(Instant::now(), Duration::from_millis(300)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "probe has not taken all results within 0 s (cannot write the store store: the disk is full; free some space and \
@@ -295,8 +295,8 @@ fn a_sink_that_lost_rows_can_not_be_gone_on_with() {
     let (sink, _rig) = probe();
     assert_eq!(
         check_resume(&[sink], 1_511_544_080_000).unwrap_err().to_string(),
-        "probe holds no results, but the run goes on from its snapshot at 2017-11-24T17:21:20Z: probe was \
-         emptied or set back since; put its newer state back, or run with --purge, which builds everything again from the \
-         start of the log"
+        "probe holds no results, but the run goes on from its snapshot at 2017-11-24T17:21:20Z: probe is new, or was \
+         emptied or set back since; put its newer state back, or run with --from-start, which reads the log again and adds \
+         what is missing"
     );
 }

@@ -156,7 +156,7 @@ impl Shared {
         loop {
             let started = Instant::now();
             native::drain(client.inner());
-            if started.saturating_duration_since(described) >= DESCRIBE_INTERVAL {
+            if started.saturating_duration_since(described) >= DESCRIBE_INTERVAL.min(10 * self.interval) {
                 described = started;
                 self.describe(client, &mut unknown);
             }

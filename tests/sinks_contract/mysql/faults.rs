@@ -80,7 +80,7 @@ fn kills_at_any_moment_neither_lose_nor_double() {
         let set = sender.join().unwrap();
         let gauges = set.gauges().remove(0);
         if epoch < 4 {
-            set.suspend(Duration::from_secs(60)).unwrap()
+            set.suspend(Instant::now(), Duration::from_secs(60)).unwrap()
         } else {
             set.finish(replay.end()).unwrap()
         }

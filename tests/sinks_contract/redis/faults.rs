@@ -170,7 +170,7 @@ fn a_server_that_keeps_nothing_across_a_restart_is_found_out() {
     // The append-only file of before has been left behind; what came after is not in it.
     scratch.cli(&["FLUSHALL"]);
     set.send(batches[1].clone()).unwrap();
-    let error = set.suspend(Duration::from_secs(60)).unwrap_err();
+    let error = set.suspend(Instant::now(), Duration::from_secs(60)).unwrap_err();
     assert!(matches!(error, SinkError::Redis(RedisError::Lost { .. })), "{error}");
 }
 
