@@ -38,6 +38,9 @@ pub enum CheckpointError {
         /// In what the two pipelines differ.
         difference: String,
     },
+    /// A purge has made the state anew, and may not have reached all stores.
+    #[error("a run with --purge on {} was stopped before all stores were purged: run it once more with --purge", .0.display())]
+    PurgeInterrupted(PathBuf),
     /// A file was written by a program that came after this one.
     #[error(
         "{} has format {found}, and this program knows formats up to {known}: use the program that wrote it",

@@ -58,6 +58,12 @@ impl Directory {
         make().map_err(CheckpointError::io("make the directory", &self.path))
     }
 
+    /// Whether there is a file of that name.
+    pub(super) fn has(&self, name: &str) -> Result<bool, CheckpointError> {
+        let path = self.file(name);
+        path.try_exists().map_err(CheckpointError::io("open", &path))
+    }
+
     /// A new file. There must be none of that name.
     pub(super) fn create(&self, name: &str) -> Result<WrittenFile, CheckpointError> {
         let path = self.file(name);

@@ -106,6 +106,14 @@ impl StateDirectory {
         open::open(path, pipeline, (choice, Trust::Journal), Probe::none())
     }
 
+    /// All stores are purged, too, if that was asked for. Until then only another purge can open the directory.
+    ///
+    /// # Errors
+    /// If that can't be written down.
+    pub fn purged(&self) -> Result<(), CheckpointError> {
+        self.snapshots.purged()
+    }
+
     /// The journal's file, for `replay --journal`.
     pub fn journal_path(&self) -> &Path {
         self.journal.path()

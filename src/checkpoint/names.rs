@@ -9,6 +9,9 @@ pub(super) const PIPELINE: &str = "pipeline.json";
 /// The journal.
 pub(super) const JOURNAL: &str = "journal.jsonl";
 
+/// There while stores may still hold what a purge is to delete.
+pub(super) const PURGING: &str = "purging";
+
 /// Ends the name of what is not complete yet.
 pub(super) const NEW: &str = ".new";
 
@@ -28,7 +31,7 @@ pub(super) enum Name {
     Manifest(u64),
     /// A chunk, by number.
     Chunk(u64),
-    /// The journal, and whose it is.
+    /// The journal, whose it is, and that a purge goes on.
     Fixed,
     /// Something of ours that was not completed.
     Partial,
@@ -44,7 +47,7 @@ impl Name {
         };
         let manifest = name.strip_prefix("manifest-").and_then(|rest| rest.strip_suffix(".json"));
         match (name, manifest.and_then(number), name.strip_prefix("chunk-").and_then(number)) {
-            (PIPELINE | JOURNAL, ..) => Name::Fixed,
+            (PIPELINE | JOURNAL | PURGING, ..) => Name::Fixed,
             (_, Some(number), _) => Name::Manifest(number),
             (_, _, Some(number)) => Name::Chunk(number),
             _ if name.ends_with(NEW) => Name::Partial,

@@ -10,7 +10,8 @@ use super::files::{Directory, is_damage, make_all};
 use super::lock::Lock;
 use super::manifest::{Manifest, Unusable, unsealed, version};
 use super::names::{
-    DELETED, JOURNAL, LOCK, NEW, Name, PIPELINE, generation_name, generation_number, is_leftover, manifest_name,
+    DELETED, JOURNAL, LOCK, NEW, Name, PIPELINE, PURGING, generation_name, generation_number, is_leftover,
+    manifest_name,
 };
 use super::plan::{self, Belief, Generation, Whose, believe, garbage, is_needed, journal_fault, keep_newest};
 use super::probe::Probe;
@@ -77,9 +78,12 @@ pub(super) fn open(
     };
     let found = identities.iter().map(|(&number, identity)| (number, whose(identity))).collect();
     let (number, delete) = match plan::generation(&found, choice) {
+        Generation::Continue { number, .. } if root.within(&generation_name(number)).has(PURGING)? => {
+            return Err(CheckpointError::PurgeInterrupted(path.to_owned()));
+        }
         Generation::Continue { number, delete } => (number, delete),
         Generation::Create { number, delete } => {
-            create(&root, number, pipeline)?;
+            create(&root, number, pipeline, choice == OtherPipeline::Purge)?;
             (number, delete)
         }
         Generation::Refuse { number } | Generation::Unknown { number } => {
@@ -161,7 +165,7 @@ fn refusal(root: &Directory, number: u64, identity: &Result<Identity, String>, o
 }
 
 /// Makes a generation of which nothing is known yet, as a whole.
-fn create(root: &Directory, number: u64, pipeline: &Pipeline) -> Result<(), CheckpointError> {
+fn create(root: &Directory, number: u64, pipeline: &Pipeline, purges: bool) -> Result<(), CheckpointError> {
     let identity = Identity {
         generation: number,
         version: VERSION,
@@ -174,7 +178,9 @@ fn create(root: &Directory, number: u64, pipeline: &Pipeline) -> Result<(), Chec
     let (partial, name) = (generation_name(number) + NEW, generation_name(number));
     let directory = root.within(&partial);
     directory.make()?;
-    for (name, text) in [(PIPELINE, text), (JOURNAL, scan::header(&pipeline.fingerprint).0)] {
+    let purging = purges.then(|| (PURGING, Vec::new()));
+    for (name, text) in [(PIPELINE, text), (JOURNAL, scan::header(&pipeline.fingerprint).0)].into_iter().chain(purging)
+    {
         let mut file = directory.create(name)?;
         file.append(&text)?;
         file.sync()?;

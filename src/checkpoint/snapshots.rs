@@ -14,7 +14,7 @@ use super::files::Directory;
 use super::lock::Lock;
 use super::manifest::{Manifest, VERSION};
 use super::merge::{Order, merge};
-use super::names::{NEW, chunk_name, generation_name, manifest_name};
+use super::names::{NEW, PURGING, chunk_name, generation_name, manifest_name};
 use super::open::{delete_generations, generations};
 use super::plan::{self, garbage, keep_newest};
 use super::rows::{pane_key, put_user};
@@ -144,6 +144,20 @@ impl SnapshotWriter {
     /// If it failed for good: see [`Self::publish`].
     pub fn wait_for_merge(&mut self) -> Result<(), CheckpointError> {
         self.adopt(true).inspect_err(|_| self.is_stopped = true)
+    }
+
+    /// See [`super::StateDirectory::purged`].
+    pub(super) fn purged(&self) -> Result<(), CheckpointError> {
+        if self.directory.has(PURGING)? {
+            self.directory.remove(PURGING)?;
+            self.directory.sync()?;
+        }
+        Ok(())
+    }
+
+    /// What the files of the newest snapshot take, in bytes, without its manifest.
+    pub fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.bytes).sum()
     }
 
     /// Deletes what earlier pipelines have left, once all sinks show this one's results. A later one that is still being built

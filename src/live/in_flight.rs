@@ -4,6 +4,7 @@
 use dataflows::event::{Event, Time};
 use dataflows::time::Steps;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Events of complete ticks that may wait for their results to get out. Beyond this nothing is read.
 const COMPLETE_MAX: u64 = 1 << 17;
@@ -28,6 +29,8 @@ pub(super) enum Room {
 pub(super) struct InFlight {
     tick: Steps,
     waiting: BTreeMap<Time, u64>,
+    /// When the first event of each tick was handed over, until the tick's results are in all sinks.
+    since: BTreeMap<Time, Instant>,
     /// The sum of all.
     events: u64,
     /// Those of ticks before the frontier handed over.
@@ -38,15 +41,25 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Nothing.
     pub(super) fn new(tick: Steps) -> InFlight {
-        InFlight { tick, waiting: BTreeMap::new(), events: 0, complete: 0, frontier: 0 }
+        InFlight { tick, waiting: BTreeMap::new(), since: BTreeMap::new(), events: 0, complete: 0, frontier: 0 }
     }
 
     /// Events are handed over.
     pub(super) fn add(&mut self, events: &[Event]) {
+        let now = Instant::now();
         for run in events.chunk_by(|a, b| self.tick.end_of(a.logical) == self.tick.end_of(b.logical)) {
-            *self.waiting.entry(self.tick.end_of(run[0].logical)).or_insert(0) += run.len() as u64;
+            let end = self.tick.end_of(run[0].logical);
+            *self.waiting.entry(end).or_insert(0) += run.len() as u64;
+            self.since.entry(end).or_insert(now);
         }
         self.events += events.len() as u64;
+    }
+
+    /// All sinks hold what is before `frontier`. How long ago the first event was handed over of each tick that this is new for.
+    pub(super) fn arrived(&mut self, frontier: Time) -> impl Iterator<Item = Duration> {
+        let open = self.since.split_off(&frontier);
+        let now = Instant::now();
+        std::mem::replace(&mut self.since, open).into_values().map(move |since| now.saturating_duration_since(since))
     }
 
     /// Ticks before `frontier` are complete.
@@ -113,5 +126,7 @@ mod tests {
         in_flight.release(|time| time < 20);
         in_flight.release(|time| time <= 20);
         assert_eq!((in_flight.events, in_flight.complete), (0, 0));
+        let arrived = [10, 11, 21].map(|frontier| in_flight.arrived(frontier).count());
+        assert_eq!(arrived, [0, 1, 1]);
     }
 }

@@ -70,6 +70,7 @@ impl Leader {
             let count = ((durable - self.seen) / length).clamp(1, TICKS_NOTED_MAX);
             (1..=count).for_each(|back| self.metrics.tick_is_out(durable.saturating_sub(back * length)));
         }
+        self.metrics.durable(durable);
         self.seen = durable;
     }
 

@@ -50,20 +50,25 @@ pub struct Metrics {
     accepted: Counter,
     late: Counter,
     rejected: Family<ByReason, Counter>,
+    read: Family<ByPartition, Counter>,
     lag: Family<ByPartition, Gauge>,
     watermark: Family<ByPartition, Seconds>,
     idle: Family<ByPartition, Gauge>,
     frontier: Seconds,
     state: Family<ByKind, Gauge>,
     tick_latency: Histogram,
+    event_latency: Histogram,
     batch_users: Histogram,
     scoring: Histogram,
     decisions: Counter,
     snapshot_duration: Histogram,
     snapshot_rows: Gauge,
+    snapshot_bytes: Gauge,
     snapshots: Counter,
     /// The newest frontier of all, ms.
     frontier_ms: AtomicU64,
+    /// What all sinks hold is before it, ms. 0 in processes that have none.
+    durable_ms: AtomicU64,
     /// When each worker of this process turned last, ms since 1970.
     turned: Vec<AtomicU64>,
     ready: AtomicBool,
@@ -87,19 +92,23 @@ impl Metrics {
             accepted: Counter::default(),
             late: Counter::default(),
             rejected: Family::default(),
+            read: Family::default(),
             lag: Family::default(),
             watermark: Family::default(),
             idle: Family::default(),
             frontier: Seconds::default(),
             state: Family::default(),
             tick_latency: seconds(0.001, 1.5, 28),
+            event_latency: seconds(0.001, 1.5, 28),
             batch_users: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
             scoring: seconds(0.000_1, 2.0, 18),
             decisions: Counter::default(),
             snapshot_duration: seconds(0.001, 2.0, 18),
             snapshot_rows: Gauge::default(),
+            snapshot_bytes: Gauge::default(),
             snapshots: Counter::default(),
             frontier_ms: AtomicU64::new(0),
+            durable_ms: AtomicU64::new(0),
             turned: (0..workers.max(1)).map(|_| AtomicU64::new(now_ms())).collect(),
             ready: AtomicBool::new(false),
             sinks: Mutex::default(),
@@ -116,6 +125,7 @@ impl Metrics {
         r.register("events", "Records that are events, late ones included", self.accepted.clone());
         r.register("late_events", "Events older than their partition's watermark", self.late.clone());
         r.register("rejected_records", "Records that are no events, by reason", self.rejected.clone());
+        r.register("partition_records", "Records of the partition that were read", self.read.clone());
         r.register("partition_lag", "Records of the partition that were not read yet", self.lag.clone());
         r.register_with_unit("partition_watermark", "Its watermark, since 1970", Unit::Seconds, self.watermark.clone());
         r.register("partition_idle", "1 while the partition is idle", self.idle.clone());
@@ -128,12 +138,20 @@ impl Metrics {
         r.register("state_entries", "Entries of the dataflows' state, by kind", self.state.clone());
         let help = "From a tick's end to its results in all sinks; of use where event times are the time of day";
         r.register_with_unit("tick_latency", help, Unit::Seconds, self.tick_latency.clone());
+        let help = "From reading the first event of a tick, on a worker, to the tick's results in all sinks";
+        r.register_with_unit("event_latency", help, Unit::Seconds, self.event_latency.clone());
         r.register("scoring_batch_users", "Users scored together", self.batch_users.clone());
         r.register_with_unit("scoring_duration", "Scoring one batch", Unit::Seconds, self.scoring.clone());
         r.register("journal_decisions", "Decisions made durable in the journal", self.decisions.clone());
         let help = "Writing one snapshot, from the moment at which all sinks hold what is before it";
         r.register_with_unit("snapshot_duration", help, Unit::Seconds, self.snapshot_duration.clone());
         r.register("snapshot_rows", "Users and panes that the newest snapshot wrote", self.snapshot_rows.clone());
+        r.register_with_unit(
+            "snapshot_size",
+            "All files of the newest snapshot",
+            Unit::Bytes,
+            self.snapshot_bytes.clone(),
+        );
         r.register("snapshots", "Snapshots that count", self.snapshots.clone());
     }
 
@@ -159,9 +177,12 @@ impl Metrics {
         }
     }
 
-    /// How far a partition is.
-    pub(super) fn partition(&self, partition: u32, told: &Told, lag: Option<u64>) {
+    /// How far a partition is, and how many records of it are `new`.
+    pub(super) fn partition(&self, partition: u32, new: u64, told: &Told, lag: Option<u64>) {
         let label = ByPartition { partition };
+        if new > 0 {
+            self.read.get_or_create(&label).inc_by(new);
+        }
         if let Some(lag) = lag {
             self.lag.get_or_create(&label).set(i64::try_from(lag).unwrap_or(i64::MAX));
         }
@@ -193,6 +214,21 @@ impl Metrics {
         self.tick_latency.observe(seconds(now_ms().saturating_sub(tick)));
     }
 
+    /// All sinks hold what is before `frontier`.
+    pub(super) fn durable(&self, frontier: Time) {
+        self.durable_ms.store(frontier, Ordering::Relaxed);
+    }
+
+    /// [`Metrics::durable`].
+    pub(super) fn durable_ms(&self) -> Time {
+        self.durable_ms.load(Ordering::Relaxed)
+    }
+
+    /// The results are in all sinks of events of which the first was read so long ago.
+    pub(super) fn events_are_out(&self, latency: Duration) {
+        self.event_latency.observe(latency.as_secs_f64());
+    }
+
     /// A batch of users was scored.
     pub(super) fn scored(&self, users: usize, took: Duration) {
         self.batch_users.observe(users as f64);
@@ -205,8 +241,9 @@ impl Metrics {
     }
 
     /// A snapshot counts.
-    pub(super) fn published(&self, took: Duration, rows: usize) {
+    pub(super) fn published(&self, took: Duration, rows: usize, bytes: u64) {
         self.snapshots.inc();
+        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.snapshot_duration.observe(took.as_secs_f64());
         self.snapshot_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
@@ -283,6 +320,7 @@ impl Collector for SinkCollector {
             Ok::<_, fmt::Error>(())
         };
         counter("sink_rows", "Rows written", &SinkGauges::rows)?;
+        counter("sink_batches", "Batches written", &SinkGauges::batches)?;
         counter("sink_retries", "Attempts after one that failed", &SinkGauges::retries)
     }
 }

@@ -122,6 +122,7 @@ pub(super) fn durables(
     let stop = Stop::default();
     let run = RunIdentity { epoch: Some(epoch), ids, ..run };
     let opened = sinks(&plan.config, &run, &stop)?;
+    state.purged()?;
     if let Some(ended) = opened.iter().find(|sink| sink.durable() == Time::MAX && !plan.until_end) {
         return Err(RunError::HasEnded { sink: ended.name() });
     }

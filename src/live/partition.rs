@@ -30,6 +30,7 @@ pub(super) struct PartitionReader {
     clock: PartitionClock,
     advances: Advances,
     next: u64,
+    taken: u64,
     logical_max: Option<Time>,
     waiting: Option<Time>,
     /// The first events of the slides that have begun since the last snapshot, later slides only.
@@ -58,6 +59,7 @@ impl PartitionReader {
             clock,
             advances,
             next: position.offset,
+            taken: 0,
             logical_max: None,
             waiting: None,
             begun: VecDeque::new(),
@@ -69,6 +71,11 @@ impl PartitionReader {
     /// The least offset that the next record can have.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// How many records were taken in.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// W_p at the place reached.
@@ -113,6 +120,7 @@ impl PartitionReader {
         self.advances.apply(offset, &mut self.clock);
         self.begin(offset, self.clock.watermark());
         self.next = offset + 1;
+        self.taken += 1;
         if !matches!(read, Ok(None)) {
             self.waiting = self.waiting.max(Some(self.clock.watermark()));
         }

@@ -131,7 +131,7 @@ fn work(
         let published = publish(&mut writer, snapshot);
         fault::point("snapshot.published");
         if published.is_ok() {
-            metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len());
+            metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len(), writer.bytes());
         }
         let failed = published.is_err();
         // Nobody listens any more when the run has ended.

@@ -75,6 +75,8 @@ pub(super) struct Owned {
     /// Records that came while the partition is held.
     held: VecDeque<Held>,
     told: Option<Told>,
+    /// How many of its records the metrics have.
+    noted: u64,
     /// Where its log ended when the run started; where that is not known, where its end was seen first.
     end: Option<u64>,
 }
@@ -89,7 +91,7 @@ struct Held {
 impl Owned {
     /// `end`: where its log ended when the run started, if that is known.
     pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
-        Owned { reader, proposed: None, held: VecDeque::new(), told: None, end }
+        Owned { reader, proposed: None, held: VecDeque::new(), told: None, noted: 0, end }
     }
 }
 
@@ -170,6 +172,8 @@ impl LiveWorker<'_> {
             self.check()?;
             let probe = &self.pipeline.probe;
             self.state.in_flight.release(|time| !probe.less_than(&time));
+            let durable = self.metrics.durable_ms();
+            self.state.in_flight.arrived(durable).for_each(|latency| self.metrics.events_are_out(latency));
         }
         self.complete(worker)
     }
@@ -332,7 +336,9 @@ impl LiveWorker<'_> {
                 owned.told = Some(told);
                 self.control.tell(Message::Told(partition, told));
             }
-            self.metrics.partition(partition, &told, self.source.lag(partition));
+            let taken = owned.reader.taken();
+            let new = taken - std::mem::replace(&mut owned.noted, taken);
+            self.metrics.partition(partition, new, &told, self.source.lag(partition));
         }
         if self.state.stopping.is_none() {
             self.propose();

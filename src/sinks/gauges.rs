@@ -11,6 +11,7 @@ pub struct SinkGauges {
     pub(super) queue_bytes: AtomicUsize,
     pub(super) queue_batches: AtomicUsize,
     pub(super) rows: AtomicU64,
+    pub(super) batches: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) durable: AtomicU64,
     pub(super) promoted: AtomicBool,
@@ -25,6 +26,7 @@ impl SinkGauges {
             queue_bytes: AtomicUsize::new(0),
             queue_batches: AtomicUsize::new(0),
             rows: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             durable: AtomicU64::new(durable),
             promoted: AtomicBool::new(false),
@@ -51,6 +53,11 @@ impl SinkGauges {
     /// Rows that the sink has taken, whatever it made of them.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Batches that the sink has taken; with [`SinkGauges::rows`], how large they are.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
     }
 
     /// Whether [`super::Sink::promote`] has been called, and has worked.

@@ -179,6 +179,7 @@ impl Worker<'_> {
                     fault::point("sink.written");
                     self.written = batch.frontier;
                     self.queue.gauges.rows.fetch_add(batch.rows() as u64, Ordering::Relaxed);
+                    self.queue.gauges.batches.fetch_add(1, Ordering::Relaxed);
                     drop(batch);
                     self.queue.release(bytes);
                     self.flush_if_due()?;

@@ -2,7 +2,8 @@
 
 use crate::pipeline::{Pipeline, assert_same, eddyline, stop, succeed};
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -194,14 +195,24 @@ fn a_store_that_was_lost_is_filled_again_from_the_start_of_the_log() {
     assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "filled again");
 }
 
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// Records that are no events move no time on; they too wait in the log while a store takes none.
 #[test]
 fn a_store_that_is_held_up_holds_up_the_input() {
     let pipeline = Pipeline::empty(1);
     let log = &pipeline.files()[0];
     append(log, b"1,2,pv,1511544070\n");
-    let run = pipeline.run("store.db").args(["--serve", "127.0.0.1:0"]).spawn().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let run = pipeline.run("store.db").args(["--serve", &address.to_string()]).spawn().unwrap();
     wait_until("the first record", || pipeline.logged("store.db") == 1);
+    assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
     let store = rusqlite::Connection::open(pipeline.path("store.db")).unwrap();
     store.execute_batch("BEGIN IMMEDIATE").unwrap();
     let rubbish = [vec![b'x'; 50_000], b"\n".to_vec()].concat();
@@ -215,9 +226,14 @@ fn a_store_that_is_held_up_holds_up_the_input() {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident: usize = resident.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(resident * 1000 < written / 2, "{resident} kB of {written} bytes");
+    wait_until("the first failure", || get(address, "/readyz").starts_with("HTTP/1.1 503"));
+    assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
     store.execute_batch("ROLLBACK").unwrap();
     drop(store);
     wait_until("the rest", || pipeline.logged("store.db") == 6_001);
+    assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("eddyline_partition_records_total{partition=\"0\"} 6001"), "{metrics}");
     stop(run);
 }
 

@@ -1,4 +1,4 @@
-//! Random damage to valid files: no reader panics, and none allocates more than [`limit_bytes`].
+//! Random damage to valid files and messages: no reader panics, and none allocates more than [`limit_bytes`].
 //!
 //! `cargo test` runs a modest number of inputs; `PROPTEST_CASES` raises that of the shrinking test,
 //! `EDDYLINE_FUZZ_INPUTS` that of the fast loop (`EDDYLINE_FUZZ_SEED` starts it elsewhere). A failure in the loop
@@ -13,6 +13,7 @@ use eddyline::model::{
     state_dict::{EXPANSION_MAX, StateDict},
     weights::{Embedding, Linear, Policy, Weights},
 };
+use eddyline::sources::{Columns, Dialect, MessageFormat};
 use proptest::prelude::*;
 
 use crate::{
@@ -58,6 +59,32 @@ fn read_zipped_pickle(object: &[u8]) -> bool {
     read_state_dict(&zip_pt(object, &[&[0; 8], &[0; 12], &[0; 16], &[0; 8], &[0; 16], &[0; 8], &[0; 8], &[0; 4]]))
 }
 
+const JSON: &[u8] = br#"{"user":17,"item":"2000000","behavior":"buy","time":1511544070,"more":[{"a":1.5e3}]}"#;
+
+/// An event, or why it is none, with what is told of that.
+fn read_message(format: &MessageFormat, bytes: &[u8]) -> bool {
+    match format.read(bytes) {
+        Ok(row) => row.is_some(),
+        Err(reason) => {
+            let told = format.explain("fuzz", 0, reason, bytes);
+            assert!(!told.contains(char::is_control), "{told:?}");
+            false
+        }
+    }
+}
+
+fn read_csv(bytes: &[u8]) -> bool {
+    thread_local!(static FORMAT: MessageFormat =
+        MessageFormat::csv(&Columns::EVENTS, Dialect::default()).expect("default columns"));
+    FORMAT.with(|format| read_message(format, bytes))
+}
+
+fn read_json(bytes: &[u8]) -> bool {
+    thread_local!(static FORMAT: MessageFormat =
+        MessageFormat::json(&Columns::EVENTS, Dialect::default()).expect("default columns"));
+    FORMAT.with(|format| read_message(format, bytes))
+}
+
 /// Writes the error down, which must not fail either.
 fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
@@ -77,6 +104,8 @@ fn targets() -> Vec<Target> {
         Target { name: "legacy .pt", seed: legacy, read: read_state_dict },
         Target { name: "zip .pt", seed: archive, read: read_state_dict },
         Target { name: "pickle in zip .pt", seed: object, read: read_zipped_pickle },
+        Target { name: "line of CSV", seed: b"17,\"2000000\",buy,1511544070\r\n".to_vec(), read: read_csv },
+        Target { name: "message in JSON", seed: JSON.to_vec(), read: read_json },
     ]
 }
 
@@ -122,7 +151,7 @@ fn mutate(bytes: &mut Vec<u8>, choice: u64) {
 
 proptest! {
     #[test]
-    fn damaged_files_neither_panic_nor_swell(index in 0_usize..6, choices in proptest::collection::vec(any::<u64>(), 0..9)) {
+    fn damaged_files_neither_panic_nor_swell(index in 0_usize..8, choices in proptest::collection::vec(any::<u64>(), 0..9)) {
         let target = &targets()[index];
         let mut input = target.seed.clone();
         choices.iter().for_each(|choice| mutate(&mut input, *choice));
@@ -130,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_neither_panic_nor_swell(index in 0_usize..6, input in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_neither_panic_nor_swell(index in 0_usize..8, input in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = check(&targets()[index], &input);
     }
 }
@@ -161,7 +190,7 @@ impl Drop for Tell {
 #[test]
 fn many_damaged_files_neither_panic_nor_swell() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let (inputs, seed) = (number("EDDYLINE_FUZZ_INPUTS", 12_000), number("EDDYLINE_FUZZ_SEED", 0));
+    let (inputs, seed) = (number("EDDYLINE_FUZZ_INPUTS", 16_000), number("EDDYLINE_FUZZ_SEED", 0));
     let targets = targets();
     let mut input = Vec::new();
     let mut accepted = vec![0; targets.len()];

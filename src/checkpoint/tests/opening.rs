@@ -156,11 +156,24 @@ fn an_interrupted_purge_does_not_bring_the_old_state_back() {
     let old = directory.path().join("old");
     copy(&generation(directory.path()), &old);
     let (state, _) = StateDirectory::open(directory.path(), &ours(), OtherPipeline::Purge).unwrap();
+    state.purged().unwrap();
     drop(state);
     fs::rename(&old, generation(directory.path())).unwrap();
     let (_state, recovered) = open(directory.path()).unwrap();
     assert!(recovered.snapshot.is_none());
     assert!(!generation(directory.path()).exists());
+}
+
+#[test]
+fn a_purge_that_did_not_reach_the_stores_is_to_be_made_again() {
+    let directory = directory_with(3);
+    let purge = || StateDirectory::open(directory.path(), &ours(), OtherPipeline::Purge).unwrap();
+    drop(purge());
+    assert!(error(directory.path()).contains("run it once more with --purge"));
+    let (state, _) = purge();
+    state.purged().unwrap();
+    drop(state);
+    assert!(open(directory.path()).unwrap().1.snapshot.is_none());
 }
 
 #[test]
