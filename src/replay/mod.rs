@@ -250,6 +250,7 @@ fn open_sinks(
                 log: log.id(),
                 behaviors: behaviors.clone(),
                 model,
+                tick: settings.tick,
                 slide: settings.popular.window.slide().length(),
                 ids,
                 other_pipeline: plan.other_pipeline,
