@@ -12,6 +12,7 @@ mod failure;
 mod generate;
 mod man;
 mod outcome;
+mod page;
 mod parse;
 mod prepare;
 mod produce;
