@@ -151,6 +151,15 @@ fn wrong_flags_are_one_line_each() {
             vec!["replay", "x", "-n", "0"],
             "invalid value '0' for '--processes <PROCESSES>': expected 1 to 256 processes",
         ),
+        (vec!["replay", "x", "-w", "-1"], "invalid value '-1' for '--workers <N>': expected 1 to 1024 workers"),
+        (
+            vec!["replay", "x", "-n", "2", "-p", "-1"],
+            "invalid value '-1' for '--process <INDEX>': expected a whole number from 0 on",
+        ),
+        (
+            vec!["generate", "x", "--events", "-5"],
+            "invalid value '-5' for '--events <COUNT>': expected a whole number, such as 250, 500k, 10M or 1G",
+        ),
         (vec!["replay", "x", "-n", "2", "-p", "2"], "-p 2: with -n 2 the processes are 0 to 1"),
         (vec!["replay", "x", "-p", "0"], "the following required arguments were not provided: --processes <PROCESSES>"),
         (

@@ -395,10 +395,13 @@ fn what_is_no_store_is_refused_and_left_alone() {
     assert_eq!(error.to_string(), format!("cannot open the store {name}: a directory of that name is in the way"));
 
     let error = refusal(store_options(&directory.path().join("nowhere"), 1));
-    let nowhere = directory.path().join("nowhere/store.db");
+    let nowhere = directory.path().join("nowhere");
     assert_eq!(
         error.to_string(),
-        format!("cannot open the store {}: there is no such file or directory", nowhere.display())
+        format!(
+            "cannot open the store {0}/store.db: the directory {0} does not exist; make it, or name another place",
+            nowhere.display()
+        )
     );
 }
 

@@ -46,6 +46,18 @@ pub enum StoreError {
         /// What came back.
         source: io::Error,
     },
+    /// The file is to be made in a directory that is not there.
+    #[error(
+        "cannot open the store {}: the directory {} does not exist; make it, or name another place",
+        .path.display(),
+        .directory.display()
+    )]
+    NoDirectory {
+        /// The store.
+        path: PathBuf,
+        /// Where it is to be.
+        directory: PathBuf,
+    },
     /// The file is not one of SQLite's.
     #[error("cannot open the store {}: it is not a SQLite database; name another file", .0.display())]
     NotADatabase(PathBuf),

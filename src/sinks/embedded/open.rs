@@ -142,6 +142,9 @@ fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
         Err(_) => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             match fs::metadata(parent) {
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    StoreError::NoDirectory { path: path.into(), directory: parent.into() }
+                }
                 Err(source) => StoreError::Open { path: path.into(), source },
                 Ok(_) => StoreError::ReadOnly(path.into()),
             }
