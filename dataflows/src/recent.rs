@@ -4,7 +4,7 @@
 //!              by user
 //! events ───────────────┐
 //! restored (by user) ───┼─ recent ─┬─ steps: ticks (events and changed sequences), and what a snapshot takes and brings
-//! requests (to all) ────┘          └─ differences ─ [arrangement: user → entries], if anybody reads it
+//! requests (to all) ────┘          └─ differences ─ [arrangement: user → entries], where it is switched on
 //! ```
 //!
 //! The events of a tick wait until the frontier has passed it; then they are put into their users' sequences, in any
@@ -16,7 +16,7 @@
 //! the ticks go on from. Inputs that are closed hold nothing up.
 //!
 //! As a differential collection, the sequences are the pairs (user, [`Entry`]): an event adds its entry, and takes away
-//! the one that it pushes out. `tests/differential.rs` has the same collection by differential's own `reduce`, and compares.
+//! the one that it pushes out. `tests/contract/differential.rs` has the same collection by differential's own `reduce`, and compares.
 
 use crate::event::{Event, ItemId, Position, Time, UserId};
 use crate::hash::route;
