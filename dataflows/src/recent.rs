@@ -134,7 +134,24 @@ pub fn recent<'s>(
     options: Recent,
     sizes: &Rc<Sizes>,
 ) -> RecentStreams<'s> {
-    let (Recent { tick, length, differences, snapshots }, sizes) = (options, sizes.clone());
+    let scope = events.scope();
+    scope.region_named("recent", |inner| {
+        use timely::dataflow::operators::{Enter, Leave};
+        let (events, requests, restored) = (events.enter(inner), requests.enter(inner), restored.enter(inner));
+        let RecentStreams { steps, differences } = sequences(events, requests, restored, options, sizes.clone());
+        RecentStreams { steps: steps.leave(scope), differences: differences.leave(scope) }
+    })
+}
+
+/// The operator.
+fn sequences<'s>(
+    events: StreamVec<'s, Time, Event>,
+    requests: StreamVec<'s, Time, Time>,
+    restored: StreamVec<'s, Time, UserState>,
+    options: Recent,
+    sizes: Rc<Sizes>,
+) -> RecentStreams<'s> {
+    let Recent { tick, length, differences, snapshots } = options;
     let mut builder = OperatorBuilder::new("recent".to_string(), events.scope());
     let mut events = builder.new_input(events, Exchange::new(|event: &Event| route(event.user.0)));
     let mut requests = builder.new_input(requests, Pipeline);
