@@ -7,6 +7,7 @@
 
 use dataflows::event::{Behavior, Event, ItemId, Position, Time, UserId};
 use dataflows::rows::{PopularList, RecommendationKey, SequenceKey};
+use dataflows::time::Steps;
 use eddyline::digest::{Digest, RowHasher};
 use eddyline::sinks::canonical::CanonicalFiles;
 use eddyline::sinks::embedded::{EmbeddedStore, StoreOptions};
@@ -114,6 +115,7 @@ fn store(events: u64, rows: Rows, path: &Path) -> u64 {
             log: (1 << 63) - 1,
             behaviors: behaviors(),
             model: None,
+            tick: Steps::new(TICK).unwrap(),
             slide: SLIDE,
             ids: OutputIds::Raw,
             other_pipeline: OtherPipeline::Refuse,

@@ -151,6 +151,15 @@ fn wrong_flags_are_one_line_each() {
             vec!["replay", "x", "-n", "0"],
             "invalid value '0' for '--processes <PROCESSES>': expected 1 to 256 processes",
         ),
+        (vec!["replay", "x", "-w", "-1"], "invalid value '-1' for '--workers <N>': expected 1 to 1024 workers"),
+        (
+            vec!["replay", "x", "-n", "2", "-p", "-1"],
+            "invalid value '-1' for '--process <INDEX>': expected a whole number from 0 on",
+        ),
+        (
+            vec!["generate", "x", "--events", "-5"],
+            "invalid value '-5' for '--events <COUNT>': expected a whole number, such as 250, 500k, 10M or 1G",
+        ),
         (vec!["replay", "x", "-n", "2", "-p", "2"], "-p 2: with -n 2 the processes are 0 to 1"),
         (vec!["replay", "x", "-p", "0"], "the following required arguments were not provided: --processes <PROCESSES>"),
         (
@@ -510,6 +519,43 @@ fn a_log_is_prepared_and_evaluated_the_same_every_time() {
     let value: serde_json::Value = serde_json::from_str(&json()).unwrap();
     assert_eq!(value["skew"]["different"], 0);
     assert_eq!(value["evaluation"]["methods"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_log_without_events_is_told_in_one_line() {
+    let twenty = "a,b,c\n".repeat(20);
+    let [empty, header, rubbish, cut] = [
+        ("empty.csv", ""),
+        ("header.csv", "user,item,behavior,time\n\n"),
+        ("rubbish.csv", "1,x,pv,3\n1,y,pv,4\n1,2,pv,z\n1,z,pv,5\n1,2,q,5\n"),
+        ("cut.csv", twenty.as_str()),
+    ]
+    .map(|file| (files(&[file]), file.0));
+    let told = |logs: &[&(tempfile::TempDir, &str)]| {
+        let paths: Vec<String> = logs.iter().map(|(dir, name)| within(dir, name)).collect();
+        let output = run(&[vec!["replay", "--json"], paths.iter().map(String::as_str).collect()].concat());
+        assert!(output.status.success());
+        let warnings: Vec<&str> = stderr(&output).lines().filter(|line| line.contains("WARN")).collect();
+        assert_eq!(warnings.len(), 1, "{}", stderr(&output));
+        paths.iter().zip(logs).fold(warnings[0].to_owned(), |line, (path, (_, name))| line.replace(path, name))
+    };
+    assert!(told(&[&empty]).ends_with("empty.csv is empty"));
+    assert!(told(&[&empty, &empty]).ends_with("empty.csv, empty.csv are empty"));
+    assert!(
+        told(&[&header]).ends_with("header.csv: none of 2 lines is an event (there is only a header, or blanks)"),
+        "{}",
+        told(&[&header])
+    );
+    assert!(
+        told(&[&rubbish, &empty, &header, &empty]).ends_with(
+            "rubbish.csv, empty.csv, header.csv and 1 more: none of 7 lines is an event (most were rejected as item; check \
+             source.delimiter, source.columns, source.format)"
+        ),
+        "{}",
+        told(&[&rubbish, &empty, &header, &empty])
+    );
+    // What the settings tell is more, and enough.
+    assert!(told(&[&cut]).contains("cut.csv: rows have 3 columns where 4 are needed"), "{}", told(&[&cut]));
 }
 
 #[test]

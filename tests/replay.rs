@@ -7,6 +7,8 @@
 mod clusters;
 #[path = "replay/models.rs"]
 mod models;
+#[path = "replay/other_logs.rs"]
+mod other_logs;
 #[path = "replay/reference.rs"]
 mod reference;
 #[path = "replay/stopped.rs"]

@@ -1,10 +1,10 @@
 //! Prequential evaluation as a dataflow: every event is first predicted, then learnt from (contract, section 6).
 //!
 //! ```text
-//! recommended ─┬─ tallies ───────────────────────────────┐
-//! popular ─────┼─ (the list that stood)                  ├─ gather, on worker 0 ─ one Evaluation, at the end
-//!              └─ listed items ─┬─ by item ─ novelty ────┤
-//! events ─── items per tick ────┴─ totals per tick ──────┘
+//! recommended ─ repeat-recent ─┬─ tallies ───────────────────────────────┐
+//! popular ─────────────────────┼─ (the list that stood)                  ├─ gather, on worker 0 ─ one Evaluation, at the end
+//!                              └─ listed items ─┬─ by item ─ novelty ────┤
+//! events ─── items per tick ────────────────────┴─ totals per tick ──────┘
 //! ```
 //!
 //! All sums are of integers, so the result does not depend on the number of workers.
@@ -13,6 +13,7 @@ use crate::evaluation::{Bucket, Evaluation, ListTally, METHODS, Offered, Tally, 
 use crate::event::{Event, ItemId, Time, UserId};
 use crate::hash::{IdMap, route};
 use crate::recommend::{Met, Recommended, StandingLists};
+use crate::repeat::{Repeated, repeat_recent};
 use crate::rows::PopularList;
 use crate::time::Steps;
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,8 @@ pub fn evaluate<'s>(
         use timely::dataflow::operators::{Enter, Leave};
         let (events, recommended, popular) = (events.enter(inner), recommended.enter(inner), popular.enter(inner));
         let seen = seen_items(events, options.tick);
-        let listed = listed_items(recommended.clone(), options.n).concat(listed_popular(
+        let repeated = repeat_recent(recommended, options.n);
+        let listed = listed_items(repeated.clone()).concat(listed_popular(
             popular.clone(),
             inner.index() as u64,
             inner.peers() as u64,
@@ -92,18 +94,18 @@ pub fn evaluate<'s>(
         ));
         let totals = totals(seen.clone(), listed.clone());
         let novelty = novelty(seen, listed, options.offered.clone());
-        let parts = tallies(recommended, popular, options.clone()).concat(novelty).concat(totals);
+        let parts = tallies(repeated, popular, options.clone()).concat(novelty).concat(totals);
         gather(parts, options.n, options.offered.count()).leave(scope)
     })
 }
 
 /// How each user's events met the three lists.
 fn tallies<'s>(
-    recommended: StreamVec<'s, Time, Rc<Recommended>>,
+    repeated: StreamVec<'s, Time, Rc<Repeated>>,
     popular: StreamVec<'s, Time, PopularList>,
     options: Evaluate,
 ) -> StreamVec<'s, Time, Part> {
-    recommended.binary_frontier::<_, CapacityContainerBuilder<Vec<Part>>, _, _, _, _>(
+    repeated.binary_frontier::<_, CapacityContainerBuilder<Vec<Part>>, _, _, _, _>(
         popular,
         Pipeline,
         Pipeline,
@@ -112,19 +114,20 @@ fn tallies<'s>(
             let mut at_the_end = Some(capability);
             let slide = options.slide;
             let mut lists = StandingLists::default();
-            let mut waiting: VecDeque<Rc<Recommended>> = VecDeque::new();
+            let mut waiting: VecDeque<Rc<Repeated>> = VecDeque::new();
             let mut tallies = Tallies::new(options);
-            move |(recommended, recommended_frontier), (popular, popular_frontier), output| {
-                recommended.for_each(|_, recommended| waiting.extend(recommended.drain(..)));
+            move |(repeated, repeated_frontier), (popular, popular_frontier), output| {
+                repeated.for_each(|_, repeated| waiting.extend(repeated.drain(..)));
                 popular.for_each(|_, popular| lists.extend(popular.drain(..)));
                 let stood = |time: Time| slide.start_of(time - 1);
-                while let Some(done) = waiting.pop_front_if(|r| !popular_frontier.less_equal(&stood(r.tick.time))) {
-                    tallies.apply(&done, lists.at(stood(done.tick.time)));
+                let time = |repeated: &Repeated| repeated.done.tick.time;
+                while let Some(r) = waiting.pop_front_if(|r| !popular_frontier.less_equal(&stood(time(r)))) {
+                    tallies.apply(&r, lists.at(stood(time(&r))));
                 }
-                let next = waiting.front().map(|r| r.tick.time);
-                let asked = next.or_else(|| recommended_frontier.frontier().first().copied());
+                let next = waiting.front().map(|r| time(r));
+                let asked = next.or_else(|| repeated_frontier.frontier().first().copied());
                 lists.forget_before(asked.map(|time| slide.start_of(time.saturating_sub(1))));
-                if recommended_frontier.is_empty()
+                if repeated_frontier.is_empty()
                     && waiting.is_empty()
                     && let Some(capability) = at_the_end.take()
                 {
@@ -141,38 +144,33 @@ struct Tallies {
     options: Evaluate,
     /// By slot.
     users: Vec<UserTally>,
-    /// By slot: the user's last n distinct items, newest first.
-    repeat: Vec<Vec<ItemId>>,
     buckets: Buckets,
 }
 
 impl Tallies {
     fn new(options: Evaluate) -> Tallies {
         let buckets = Buckets { width: options.slide.length(), by_start: BTreeMap::new() };
-        Tallies { options, users: Vec::new(), repeat: Vec::new(), buckets }
+        Tallies { options, users: Vec::new(), buckets }
     }
 
-    fn apply(&mut self, done: &Recommended, popular: &[ItemId]) {
+    fn apply(&mut self, repeated: &Repeated, popular: &[ItemId]) {
+        let Repeated { done, met: met_repeat, .. } = repeated;
         let (tick, n) = (&done.tick, self.options.n);
         if let Some(&last) = tick.slots.iter().max() {
             let empty = UserTally { user: UserId(0), methods: [0; N_METHODS].map(|_| Tally::of(n)) };
             self.users.resize(self.users.len().max(last as usize + 1), empty);
-            self.repeat.resize(self.repeat.len().max(last as usize + 1), Vec::new());
         }
         let bucket = self.buckets.at(tick.time - self.options.tick.length(), n);
-        for ((event, &row), &met) in tick.events.iter().zip(&tick.rows).zip(&done.met) {
+        let met = done.met.iter().zip(met_repeat);
+        for ((event, &row), (&met, &repeat)) in tick.events.iter().zip(&tick.rows).zip(met) {
             let slot = tick.slots[row as usize] as usize;
             let popular = meet(&popular[..popular.len().min(n)], event.item);
-            let repeat = meet(&self.repeat[slot], event.item);
             let reward = self.options.rewards.get(usize::from(event.behavior.0)).map_or(1, |&reward| reward);
             self.users[slot].user = event.user;
             for (method, met) in [(RECOMMENDED, met), (POPULAR, popular), (REPEAT_RECENT, repeat)] {
                 self.users[slot].methods[method].add(met, reward);
                 bucket[method].add(met, reward);
             }
-        }
-        for (row, &slot) in tick.slots.iter().enumerate() {
-            last_distinct(tick.sequences.row(row).1, n, &mut self.repeat[slot as usize]);
         }
     }
 
@@ -188,16 +186,6 @@ fn meet(list: &[ItemId], item: ItemId) -> Met {
         Some(place) => Met::Hit(place as u32),
         None if list.is_empty() => Met::NoList,
         None => Met::Miss,
-    }
-}
-
-/// The last `n` distinct items of a sequence (oldest first), newest first.
-fn last_distinct(sequence: &[ItemId], n: usize, list: &mut Vec<ItemId>) {
-    list.clear();
-    for item in sequence.iter().rev() {
-        if list.len() < n && !list.contains(item) {
-            list.push(*item);
-        }
     }
 }
 
@@ -329,22 +317,21 @@ fn seen_items<'s>(events: StreamVec<'s, Time, Event>, tick: Steps) -> StreamVec<
 }
 
 /// The items on the recommendations, and on the lists of repeat-recent.
-fn listed_items<'s>(recommended: StreamVec<'s, Time, Rc<Recommended>>, n: usize) -> StreamVec<'s, Time, Listed> {
-    recommended.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "evaluate: listed items", move |_, _| {
-        let mut list = Vec::new();
-        move |input, output| {
-            input.for_each(|capability, recommended| {
-                for done in recommended.drain(..) {
+fn listed_items<'s>(repeated: StreamVec<'s, Time, Rc<Repeated>>) -> StreamVec<'s, Time, Listed> {
+    repeated.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "evaluate: listed items", |_, _| {
+        |input, output| {
+            input.for_each(|capability, repeated| {
+                for repeated in repeated.drain(..) {
+                    let done = &repeated.done;
                     let mut counts: BTreeMap<(u8, ItemId), u64> = BTreeMap::new();
                     for item in done.recommendations.iter().flat_map(|(_, items)| items) {
                         *counts.entry((RECOMMENDED as u8, *item)).or_insert(0) += 1;
                     }
-                    for (_, sequence) in done.tick.sequences.iter() {
-                        last_distinct(sequence, n, &mut list);
-                        list.iter().for_each(|&i| *counts.entry((REPEAT_RECENT as u8, i)).or_insert(0) += 1);
+                    for item in repeated.lists.iter().flat_map(|(_, items)| items) {
+                        *counts.entry((REPEAT_RECENT as u8, *item)).or_insert(0) += 1;
                     }
                     let time = done.tick.time;
-                    let lists = [(RECOMMENDED, done.recommendations.len()), (REPEAT_RECENT, done.tick.sequences.len())];
+                    let lists = [(RECOMMENDED, done.recommendations.len()), (REPEAT_RECENT, repeated.lists.len())];
                     let mut session = output.session(&capability);
                     // A list itself counts as the item that no list can hold.
                     for (method, count) in lists.into_iter().filter(|(_, count)| *count > 0) {
@@ -592,12 +579,8 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_the_last_distinct_items_newest_first() {
-        let mut list = vec![ItemId(9)];
-        last_distinct(&[1, 2, 3, 2, 4].map(ItemId), 3, &mut list);
-        assert_eq!(list, [4, 2, 3].map(ItemId));
-        last_distinct(&[1, 1].map(ItemId), 3, &mut list);
-        assert_eq!(list, [ItemId(1)]);
+    fn an_event_meets_a_list_or_none() {
+        let list = [ItemId(1)];
         assert_eq!(meet(&list, ItemId(1)), Met::Hit(0));
         assert_eq!(meet(&list, ItemId(2)), Met::Miss);
         assert_eq!(meet(&[], ItemId(2)), Met::NoList);

@@ -1,7 +1,6 @@
 //! Hashing of ids: which worker owns an id, and maps keyed by ids.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 
 /// The number whose remainder names the worker that owns an id: the same in every process.
 ///
@@ -26,7 +25,8 @@ pub fn owner(id: u64, peers: usize) -> usize {
 ///
 /// Its order is random and differs from run to run: look up in it, never iterate over it where the order could reach a
 /// result.
-pub type IdMap<K, V> = HashMap<K, V, IdState>;
+#[expect(clippy::disallowed_types, reason = "the one map whose order is random, with a seed of ours")]
+pub type IdMap<K, V> = std::collections::HashMap<K, V, IdState>;
 
 /// Seeds hashers at random, once per map, so that nobody can prepare ids that all collide.
 #[derive(Clone, Debug)]
@@ -35,8 +35,9 @@ pub struct IdState {
 }
 
 impl Default for IdState {
+    #[expect(clippy::disallowed_types, reason = "the one use of chance: places in a map, which no result depends on")]
     fn default() -> Self {
-        IdState { seed: RandomState::new().hash_one(0u64) }
+        IdState { seed: std::hash::RandomState::new().hash_one(0u64) }
     }
 }
 

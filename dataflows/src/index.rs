@@ -110,15 +110,14 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::route;
+    use crate::hash::{IdMap, route};
     use proptest::prelude::*;
-    use std::collections::HashMap;
 
     #[test]
     fn ids_of_one_hash_have_rows_of_their_own() {
         let mut index = Index::default();
         // Among so many a pair is as good as certain, as with birthdays.
-        let mut by_hash = HashMap::new();
+        let mut by_hash = IdMap::default();
         let mut ids = (0..1_000_000u64).map(route);
         let alike = ids.find_map(|id| by_hash.insert(index.hash(id), id).map(|other| [other, id]));
         let ids = alike.expect("two ids of one hash");

@@ -12,6 +12,7 @@ pub mod lists;
 pub mod popular;
 pub mod recent;
 pub mod recommend;
+mod repeat;
 pub mod rows;
 mod sequences;
 pub mod sizes;

@@ -3,7 +3,7 @@
 //! ```text
 //!                       by item                                              to all
 //! events ─ pane counts ────────── window ─┬─ each worker's first `top` ───────────── merge ─ lists
-//!                                         └─ differences ─ [arrangement: item, diff = count], if anybody reads it
+//!                                         └─ differences ─ [arrangement: item, diff = count], where it is switched on
 //! ```
 //!
 //! An event enters the window at one window end and leaves it at another ([`Window::span`]): two updates, however many
@@ -15,9 +15,9 @@
 //! - *Window* has the counts of the items in the window. What enters is looked up by its item; it gets a slot, and what
 //!   leaves an hour later waits by slot, and is one subtraction. The [leaders](crate::leaders) among the counts are kept
 //!   above a moving threshold, so that a change below it costs no more than that.
-//! - The *arrangement* `window-counts` is the same counts as a differential collection, with the count as the difference:
-//!   what anybody reads who wants counts. It is beside the way of the lists and not on it, so that they don't wait for it,
-//!   and where nobody reads it, it need not be there.
+//! - The *arrangement* `window-counts` is the same counts as a differential collection, with the count as the difference. It
+//!   is beside the way of the lists and not on it, so that they don't wait for it. No dataflow reads it yet: it is there
+//!   only where it is switched on.
 //! - A *snapshot* at F has what entered since the snapshot before; what has entered and not left, of all snapshots up to F,
 //!   is the window at F.
 //! - *Merge* makes the list of the workers' first, on every worker the same, because each needs it to fill

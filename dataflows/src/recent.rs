@@ -4,7 +4,7 @@
 //!              by user
 //! events ───────────────┐
 //! restored (by user) ───┼─ recent ─┬─ steps: ticks (events and changed sequences), and what a snapshot takes and brings
-//! requests (to all) ────┘          └─ differences ─ [arrangement: user → entries], if anybody reads it
+//! requests (to all) ────┘          └─ differences ─ [arrangement: user → entries], where it is switched on
 //! ```
 //!
 //! The events of a tick wait until the frontier has passed it; then they are put into their users' sequences, in any
@@ -16,7 +16,7 @@
 //! the ticks go on from. Inputs that are closed hold nothing up.
 //!
 //! As a differential collection, the sequences are the pairs (user, [`Entry`]): an event adds its entry, and takes away
-//! the one that it pushes out. `tests/differential.rs` has the same collection by differential's own `reduce`, and compares.
+//! the one that it pushes out. `tests/contract/differential.rs` has the same collection by differential's own `reduce`, and compares.
 
 use crate::event::{Event, ItemId, Position, Time, UserId};
 use crate::hash::route;
@@ -134,7 +134,24 @@ pub fn recent<'s>(
     options: Recent,
     sizes: &Rc<Sizes>,
 ) -> RecentStreams<'s> {
-    let (Recent { tick, length, differences, snapshots }, sizes) = (options, sizes.clone());
+    let scope = events.scope();
+    scope.region_named("recent", |inner| {
+        use timely::dataflow::operators::{Enter, Leave};
+        let (events, requests, restored) = (events.enter(inner), requests.enter(inner), restored.enter(inner));
+        let RecentStreams { steps, differences } = sequences(events, requests, restored, options, sizes.clone());
+        RecentStreams { steps: steps.leave(scope), differences: differences.leave(scope) }
+    })
+}
+
+/// The operator.
+fn sequences<'s>(
+    events: StreamVec<'s, Time, Event>,
+    requests: StreamVec<'s, Time, Time>,
+    restored: StreamVec<'s, Time, UserState>,
+    options: Recent,
+    sizes: Rc<Sizes>,
+) -> RecentStreams<'s> {
+    let Recent { tick, length, differences, snapshots } = options;
     let mut builder = OperatorBuilder::new("recent".to_string(), events.scope());
     let mut events = builder.new_input(events, Exchange::new(|event: &Event| route(event.user.0)));
     let mut requests = builder.new_input(requests, Pipeline);

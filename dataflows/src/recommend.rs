@@ -111,6 +111,22 @@ pub fn recommend<'s>(
     options: Recommend,
     scorer: impl Scorer + 'static,
 ) -> RecommendStreams<'s> {
+    let scope = steps.scope();
+    scope.region_named("recommend", |inner| {
+        use timely::dataflow::operators::{Enter, Leave};
+        let streams = lists_of_ticks(steps.enter(inner), popular.enter(inner), options, scorer);
+        let RecommendStreams { recommended, snapshots } = streams;
+        RecommendStreams { recommended: recommended.leave(scope), snapshots: snapshots.leave(scope) }
+    })
+}
+
+/// The operator.
+fn lists_of_ticks<'s>(
+    steps: StreamVec<'s, Time, Step>,
+    popular: StreamVec<'s, Time, PopularList>,
+    options: Recommend,
+    scorer: impl Scorer + 'static,
+) -> RecommendStreams<'s> {
     let mut builder = OperatorBuilder::new("recommend".to_string(), steps.scope());
     let mut steps = builder.new_input(steps, Pipeline);
     let mut popular = builder.new_input(popular, Pipeline);

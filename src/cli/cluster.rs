@@ -21,7 +21,7 @@ pub(super) struct ClusterArgs {
     #[arg(short = 'n', long, value_name = "PROCESSES", value_parser = processes)]
     processes: Option<usize>,
     /// Which of them this is, from 0
-    #[arg(short, long, value_name = "INDEX", requires = "processes")]
+    #[arg(short, long, value_name = "INDEX", requires = "processes", value_parser = index)]
     process: Option<usize>,
     /// A host:port a line, one for each process; without it, localhost from port 2101 on
     #[arg(long, value_name = "FILE", requires = "processes")]
@@ -54,6 +54,10 @@ fn workers(text: &str) -> Result<usize, String> {
 
 fn processes(text: &str) -> Result<usize, String> {
     within(text, PROCESSES_MAX, "processes")
+}
+
+fn index(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "expected a whole number from 0 on".to_owned())
 }
 
 fn within(text: &str, max: usize, what: &str) -> Result<usize, String> {

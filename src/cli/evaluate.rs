@@ -2,7 +2,7 @@
 
 use super::configuration::ConfigArgs;
 use super::failure::usage;
-use super::{Terminal, outcome, parse, stdout};
+use super::{Terminal, outcome, page, parse, stdout};
 use crate::config::{Config, Duration, Exclude};
 use crate::evaluate::holdout::{self, Candidate, Curve, Settings, Summary};
 use crate::evaluate::{DEFAULT_SEED, report};
@@ -89,7 +89,7 @@ pub(super) fn run(args: EvaluateArgs, terminal: &Terminal) -> Result<()> {
     if let Some(path) = &args.report {
         let title = format!("Evaluation on {}", args.data.display());
         let page = report::render_holdout(&title, &evaluated.facts(&args.data), &evaluated.summary, &curves);
-        outcome::write_whole(path, &page)?;
+        page::write_whole(path, &page)?;
     }
     if args.json {
         return stdout::write(format!("{}\n", evaluated.json(&args.data, &curves)).as_bytes());

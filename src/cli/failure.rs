@@ -6,6 +6,7 @@
 
 use super::stdout::StdoutClosed;
 use crate::config::{ConfigError, ConfigErrors};
+use crate::sinks::disk;
 use crate::telemetry::LogFormat;
 use clap::error::ErrorKind;
 use std::backtrace::Backtrace;
@@ -127,14 +128,14 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// The error and its causes; a cause that the error quotes is not repeated.
+/// The error and its causes; a cause that the error quotes, or puts in plain words, is not repeated.
 pub(super) fn message(error: &anyhow::Error) -> String {
-    let mut message = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if message.is_empty() {
-            message = cause;
-        } else if !message.contains(&cause) {
-            let _ = write!(message, ": {cause}");
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1) {
+        let told = cause.to_string();
+        let in_plain_words = cause.downcast_ref::<std::io::Error>().map(disk::reason);
+        if !message.contains(&told) && !in_plain_words.is_some_and(|words| message.contains(&words)) {
+            let _ = write!(message, ": {told}");
         }
     }
     message
@@ -198,6 +199,12 @@ mod tests {
         assert_eq!(message(&anyhow::Error::new(cause).context("can't write x")), "can't write x: disk full");
         let cause = std::io::Error::other("disk full");
         assert_eq!(message(&anyhow::Error::new(cause).context("can't write x: disk full")), "can't write x: disk full");
+        let cause = std::io::Error::from_raw_os_error(13);
+        let told = message(&anyhow::Error::new(cause).context("can't write x: permission denied"));
+        assert_eq!(told, "can't write x: permission denied");
+        let cause = std::io::Error::from_raw_os_error(13);
+        let told = message(&anyhow::Error::new(cause).context("can't write x"));
+        assert_eq!(told, "can't write x: Permission denied (os error 13)");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod failure;
 mod generate;
 mod man;
 mod outcome;
+mod page;
 mod parse;
 mod prepare;
 mod produce;
@@ -132,7 +133,13 @@ fn run(arguments: &[OsString], trainer: Option<Trainer>) -> anyhow::Result<()> {
 }
 
 fn command() -> clap::Command {
-    Cli::command()
+    // A negative number is a flag's value, and out of its range: clap would take it for a flag that does not exist.
+    let takes_number = |argument: &clap::Arg| argument.get_action().takes_values() && !argument.is_positional();
+    let told = |argument: clap::Arg| {
+        let number = takes_number(&argument);
+        argument.allow_negative_numbers(number)
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(told))
 }
 
 fn terminal(global: &GlobalArgs) -> anyhow::Result<Terminal> {

@@ -1,10 +1,11 @@
 //! What `replay` prints when it is done: tables for people, JSON for programs, a report for browsers.
 
+use super::page::write_whole;
 use super::stdout;
 use crate::evaluate::{self, DEFAULT_SEED, Style, report};
 use crate::replay::{Outcome, ReplayPlan, Summary, time_unit};
 use crate::sources::diagnose::unit_warning;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
 
@@ -34,18 +35,6 @@ pub(super) fn show(plan: &ReplayPlan, outcome: &Outcome, json: bool, page: Optio
         text.push_str(&format!("\nReport: {}\n", path.display()));
     }
     stdout::write(text.as_bytes())
-}
-
-/// A page that is only there when it is whole.
-pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("html.partial");
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .inspect_err(|_| {
-            // What could not be completed is not left behind.
-            let _ = std::fs::remove_file(&partial);
-        })
-        .with_context(|| format!("can't write the report {}", path.display()))
 }
 
 fn facts(plan: &ReplayPlan, outcome: &Outcome) -> report::Facts {

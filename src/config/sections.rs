@@ -62,7 +62,7 @@ pub struct PopularSection {
     pub top: usize,
     /// How much an event counts, by behaviour; as many as there are behaviours, not all zero.
     pub weights: Vec<u32>,
-    /// Whether the counts are also kept in an arrangement.
+    /// Whether the counts are also arranged, which nothing reads yet.
     pub arrange: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct PopularSection {
 pub struct RecentSection {
     /// Length of a sequence, at least 1; `None` takes the model's, see [`Config::sequence_length`].
     pub length: Option<usize>,
-    /// Whether the sequences are also kept in an arrangement.
+    /// Whether the sequences are also arranged, which nothing reads yet.
     pub arrange: bool,
 }
 

@@ -140,6 +140,7 @@ fn identity(plan: &LivePlan, log: &LiveLog, settings: &Settings, model: Option<&
         log,
         behaviors: config.behaviors.names.clone(),
         model,
+        tick: settings.tick,
         slide: settings.popular.window.slide().length(),
         ids: OutputIds::Raw,
         other_pipeline: plan.other_pipeline,

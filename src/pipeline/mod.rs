@@ -63,7 +63,7 @@ pub struct Settings {
     pub length: usize,
     /// Whether there are sequences.
     pub recent_enabled: bool,
-    /// Whether sequences are held in an arrangement, for whoever reads them.
+    /// Whether sequences are arranged, too, which nothing reads yet.
     pub arrange: bool,
     /// Recommendations.
     pub recommend: Recommend,
@@ -173,6 +173,7 @@ pub fn build(
             true => {
                 let trending = popular(events.clone(), requests.clone(), panes, &settings.popular, &sizes);
                 if settings.popular.differences {
+                    // Its handle is for dataflows that join with it. There is none, so batches are made and not kept.
                     arrange_window_counts(trending.differences);
                 }
                 (trending.lists, trending.snapshots)
@@ -238,6 +239,7 @@ fn recommendations<'s>(
     };
     let recent = recent(events, state.requests, state.users, options, state.sizes);
     if settings.arrange {
+        // As above.
         arrange_recent(recent.differences);
     }
     match settings.recommend_enabled {

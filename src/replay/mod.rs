@@ -121,7 +121,7 @@ pub(crate) fn run_into(plan: &ReplayPlan, more: Vec<Box<dyn Sink>>) -> Result<Op
     let options = source_options(&plan.config, plan.log_name.clone(), plan.files.len())?;
     let options = Options { reads_pipes: plan.is_first_process(), ..options };
     let log = Arc::new(FileLog::open(&plan.files, &options)?);
-    warn_of_settings(&log)?;
+    let has_hints = warn_of_settings(&log)?;
     let journal = match &plan.journal {
         Some(path) => Journal::read(path, log.partitions().len())?,
         None => Journal::default(),
@@ -162,17 +162,23 @@ pub(crate) fn run_into(plan: &ReplayPlan, more: Vec<Box<dyn Sink>>) -> Result<Op
     let done = outcomes.map_err(ReplayError::from)?.into_iter().flatten().next();
     let Some(done) = done else { return Ok(None) };
     let (summary, evaluation) = finish(plan, &log, done, sinks, model_hash, started)?;
+    // What looks wrong with the settings says why, and has been told.
+    if let Some(warning) = summary.no_events().filter(|_| !has_hints) {
+        tracing::warn!("{warning}");
+    }
     Ok(Some(Outcome { summary, evaluation, throughput: watch.finish() }))
 }
 
-/// Warns where the first lines of a file look as if they were meant to be read otherwise.
-fn warn_of_settings(log: &FileLog) -> Result<(), SourceError> {
+/// Warns where the first lines of a file look as if they were meant to be read otherwise. Says whether any do.
+fn warn_of_settings(log: &FileLog) -> Result<bool, SourceError> {
+    let mut has_hints = false;
     for (at, partition) in log.partitions().iter().enumerate() {
         for hint in log.diagnose(at)? {
             tracing::warn!("{}: {hint}", partition.input());
+            has_hints = true;
         }
     }
-    Ok(())
+    Ok(has_hints)
 }
 
 /// What all workers of a process share.
@@ -250,6 +256,7 @@ fn open_sinks(
                 log: log.id(),
                 behaviors: behaviors.clone(),
                 model,
+                tick: settings.tick,
                 slide: settings.popular.window.slide().length(),
                 ids,
                 other_pipeline: plan.other_pipeline,

@@ -7,6 +7,9 @@ use dataflows::event::Time;
 use serde::Serialize;
 use std::time::Duration;
 
+/// Files that a warning names.
+const INPUTS_SHOWN: usize = 3;
+
 /// Lines read up to some moments of a run, for a plot of its speed.
 pub type Throughput = Vec<(f64, u64)>;
 
@@ -66,5 +69,25 @@ impl Summary {
             elapsed_s: elapsed.as_secs_f64(),
             events_per_s: accepted as f64 / elapsed.as_secs_f64(),
         }
+    }
+
+    /// What to tell of a log without a single event.
+    pub(super) fn no_events(&self) -> Option<String> {
+        if self.events > 0 {
+            return None;
+        }
+        let shown = self.inputs.iter().take(INPUTS_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = self.inputs.len().saturating_sub(INPUTS_SHOWN);
+        let inputs = if more > 0 { format!("{shown} and {more} more") } else { shown };
+        let most = self.rejected_by_reason.iter().max_by_key(|(_, count)| count);
+        Some(match (self.lines, most) {
+            (0, _) if self.inputs.len() == 1 => format!("{inputs} is empty"),
+            (0, _) => format!("{inputs} are empty"),
+            (lines, None) => format!("{inputs}: none of {lines} lines is an event (there is only a header, or blanks)"),
+            (lines, Some((reason, _))) => format!(
+                "{inputs}: none of {lines} lines is an event (most were rejected as {reason}; check source.delimiter, \
+                 source.columns, source.format)"
+            ),
+        })
     }
 }

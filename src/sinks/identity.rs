@@ -2,6 +2,7 @@
 
 use super::ids::OutputIds;
 use dataflows::event::Time;
+use dataflows::time::Steps;
 use serde_json::{Map, Value};
 use std::hash::{BuildHasher, RandomState};
 
@@ -42,6 +43,8 @@ pub struct RunIdentity {
     pub behaviors: Vec<String>,
     /// The model's content hash, if there is a model.
     pub model: Option<String>,
+    /// `time.tick`.
+    pub tick: Steps,
     /// `popular.slide`, ms.
     pub slide: Time,
     /// `output.ids`.

@@ -123,7 +123,8 @@ pub struct Batch {
     /// Rows with a time below this one are all in this batch or an earlier one. Every T and E here is below it.
     /// (`Time::MAX` with the last batch.)
     pub frontier: Time,
-    /// Behaviour log: accepted and late events, in no particular order, not aligned with `frontier`.
+    /// Behaviour log: accepted and late events, in no particular order. An event whose tick ends before `frontier` is in this
+    /// batch or an earlier one; those of later ticks may be, too.
     pub records: Vec<Event>,
     /// Rejected records, in no particular order, not aligned with `frontier`.
     pub rejected: Vec<Rejected>,

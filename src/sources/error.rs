@@ -3,7 +3,7 @@
 use std::io;
 
 use super::columns::Role;
-use super::compression::Compression;
+use super::compression::{Compression, Trailing};
 
 /// A `source.*` setting that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,6 +154,19 @@ pub enum SourceError {
         /// What the decoder says.
         source: io::Error,
     },
+    /// Something follows the compressed stream that is no part of it.
+    #[error(
+        "{input}: something that is not {compression} follows its {compression} stream, after {text_bytes} bytes of text; \
+         cut it off, or pack the text again"
+    )]
+    Trailing {
+        /// The input.
+        input: String,
+        /// How it is packed.
+        compression: Compression,
+        /// Bytes of text before it.
+        text_bytes: u64,
+    },
     /// The file has fewer bytes than when it was opened.
     #[error(
         "{input} shrank while it was read: {size_bytes} bytes when opened, now only {found_bytes}; leave it alone until the end"
@@ -215,6 +228,9 @@ impl SourceError {
             return SourceError::io(input, source);
         }
         let input = input.to_owned();
+        if source.get_ref().is_some_and(|source| source.is::<Trailing>()) {
+            return SourceError::Trailing { input, compression, text_bytes };
+        }
         match source.kind() {
             io::ErrorKind::UnexpectedEof => SourceError::Truncated { input, compression, text_bytes },
             _ => SourceError::Corrupt { input, compression, text_bytes, source },

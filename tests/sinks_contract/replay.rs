@@ -24,7 +24,8 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// All rows, cut at random ticks, the records in random order in random batches. The same for the same `cut`.
+    /// All rows, cut at random ticks, the records in random order in random batches, an event at the latest in the one that
+    /// completes its tick. The same for the same `cut`.
     pub(crate) fn batches(&self, cut: u64) -> Vec<Batch> {
         let mut random = Random(cut);
         let mut batches = Vec::new();
@@ -37,14 +38,15 @@ impl Replay {
         }
         batches.push(Batch { frontier: Time::MAX, ..Batch::default() });
         let count = batches.len() as u64;
+        let at = |batches: &[Batch], time| batches.partition_point(|batch| batch.frontier <= time);
         for event in self.records.values() {
-            insert(&mut batches[random.below(count) as usize].records, *event, &mut random);
+            let last = at(&batches, event.logical / TICK * TICK + TICK) as u64;
+            insert(&mut batches[random.below(last + 1) as usize].records, *event, &mut random);
         }
         for (&position, (reason, record)) in &self.rejected {
             let rejected = Rejected { position, reason: *reason, record: record.clone() };
             insert(&mut batches[random.below(count) as usize].rejected, rejected, &mut random);
         }
-        let at = |batches: &[Batch], time| batches.partition_point(|batch| batch.frontier <= time);
         for &window_end in self.popular.keys() {
             let i = at(&batches, window_end);
             batches[i].popular.push(self.list(window_end));

@@ -2,7 +2,7 @@
 
 use super::replay::{Replay, TICK, replays};
 use super::subjects::{Content, expected_tables, meta, read_only, rows, store_options, tables};
-use dataflows::event::Time;
+use dataflows::event::{Event, Position, Time};
 use eddyline::sinks::embedded::{EmbeddedStore, StoreError, StoreOptions};
 use eddyline::sinks::identity::OtherPipeline;
 use eddyline::sinks::{Batch, End, Sink, SinkError};
@@ -84,6 +84,128 @@ fn a_run_that_ends_before_an_unfinished_one_cannot_finish_it() {
     let error = store.finish(&End { frontier: 20, popular: None }).unwrap_err();
     assert!(matches!(error, SinkError::Store(StoreError::EndedEarlier(_))), "{error}");
     assert_eq!(meta(&read_only(directory.path()), "status"), "unfinished");
+}
+
+/// `replay`, but for one record of a time at or beyond `from`: another item, gone, or one more.
+fn altered(replay: &Replay, from: Time) -> [Replay; 3] {
+    let mut altered = [replay.clone(), replay.clone(), replay.clone()];
+    let found = replay.records.values().find(|event| event.logical >= from).unwrap().position;
+    altered[0].records.get_mut(&found).unwrap().item.0 += 1;
+    let event = altered[1].records.remove(&found).unwrap();
+    let position = Position::new(found.partition(), 1 << 20).unwrap();
+    altered[2].records.insert(position, Event { position, ..event });
+    altered
+}
+
+/// What the store says of itself and holds, but for who may write.
+fn everything(directory: &Path) -> (Content, Vec<String>) {
+    let connection = read_only(directory);
+    (tables(&connection), rows(&connection, "SELECT key, value FROM meta WHERE key <> 'writer' ORDER BY key"))
+}
+
+#[test]
+fn another_log_is_refused_before_anything_of_it_is_written() {
+    let replay = Replay::large(1);
+    for stop in [Some(70), None] {
+        let directory = tempfile::tempdir().unwrap();
+        match stop {
+            Some(stop) => stop_at(directory.path(), &replay, 1, stop + 1),
+            None => run(store_options(directory.path(), 1), &replay, 1).unwrap(),
+        }
+        let before = everything(directory.path());
+        for (case, other) in altered(&replay, 45).iter().enumerate() {
+            for commit_rows in [1, 5_000] {
+                let error = run(store_options(directory.path(), commit_rows), other, 2).unwrap_err();
+                assert!(matches!(error, SinkError::Store(StoreError::OtherLog { .. })), "{stop:?}, {case}: {error}");
+                assert!(!error.is_retryable());
+                assert_eq!(everything(directory.path()), before, "{stop:?}, {case}");
+            }
+        }
+        run(store_options(directory.path(), 1), &replay, 3).unwrap();
+        assert_eq!(tables(&read_only(directory.path())), expected_tables(&replay));
+    }
+}
+
+#[test]
+fn a_refused_log_is_told_by_its_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let replay = Replay::large(1);
+    run(store_options(directory.path(), 50), &replay, 1).unwrap();
+    let name = directory.path().join("store.db");
+    let mut grown = replay.clone();
+    grown.rejected.insert(Position::new(0, 1 << 20).unwrap(), (eddyline::sinks::RejectReason::User, b"x".to_vec()));
+    let records = replay.records.len() + replay.rejected.len();
+    let [changed, ..] = altered(&replay, 0);
+    let cases = [
+        (grown, format!("{records} records there, {} here", records + 1)),
+        (changed, format!("{records} records there and as many here, but not the same ones")),
+    ];
+    for (other, difference) in cases {
+        assert_eq!(
+            run(store_options(directory.path(), 50), &other, 1).unwrap_err().to_string(),
+            format!(
+                "the store {} holds the results of another log under this name, or of this log before it changed or grew \
+                 ({difference}); run with --purge to replace them, or name another store, and for another log another \
+                 --log-name",
+                name.display()
+            )
+        );
+    }
+}
+
+/// Also by a run that was killed: what it had read beyond its frontier is not mixed with what stands there now.
+#[test]
+fn a_log_that_changed_beyond_the_frontier_is_gone_on_with() {
+    let replay = Replay::large(1);
+    for other in altered(&replay, 75) {
+        for finishes in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            stop_at(directory.path(), &replay, 1, 71);
+            let connection = Connection::open(directory.path().join("store.db")).unwrap();
+            if !finishes {
+                connection.execute("UPDATE meta SET value = 'unfinished' WHERE key = 'status'", []).unwrap();
+            }
+            run(store_options(directory.path(), 1), &other, 2).unwrap();
+            assert_eq!(tables(&connection), expected_tables(&other));
+        }
+    }
+}
+
+/// Nothing is known of the log of a store that an older program made, or moved on.
+#[test]
+fn a_store_without_a_current_digest_is_not_compared() {
+    let replay = Replay::large(1);
+    let [other, ..] = altered(&replay, 0);
+    let older = [
+        "DELETE FROM meta WHERE key = 'log_digest'",
+        r#"UPDATE meta SET value = replace(value, '18446744073709551615', '50') WHERE key = 'log_digest'"#,
+    ];
+    for older in older {
+        let directory = tempfile::tempdir().unwrap();
+        run(store_options(directory.path(), 50), &replay, 1).unwrap();
+        let connection = Connection::open(directory.path().join("store.db")).unwrap();
+        assert_eq!(connection.execute(older, []).unwrap(), 1);
+        run(store_options(directory.path(), 50), &other, 1).unwrap();
+        assert_eq!(tables(&connection), expected_tables(&replay));
+    }
+}
+
+#[test]
+fn a_half_built_generation_is_not_gone_on_with_by_another_log() {
+    let directory = tempfile::tempdir().unwrap();
+    run(store_options(directory.path(), 50), &Replay::large(1), 1).unwrap();
+    let replay = Replay::large(2);
+    let options = || StoreOptions { commit_rows: 1, ..other(directory.path(), OtherPipeline::NewGeneration) };
+    let mut store = EmbeddedStore::open(options()).unwrap();
+    let batches = replay.batches(3);
+    batches[..batches.len() - 1].iter().for_each(|batch| store.write(batch).unwrap());
+    drop(store);
+    let [other, ..] = altered(&replay, 0);
+    let error = run(options(), &other, 3).unwrap_err();
+    assert!(matches!(error, SinkError::Store(StoreError::OtherLog { .. })), "{error}");
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&Replay::large(1)));
+    run(options(), &replay, 4).unwrap();
+    assert_eq!(tables(&read_only(directory.path())), expected_tables(&replay));
 }
 
 fn other(directory: &Path, choice: OtherPipeline) -> StoreOptions {
@@ -273,10 +395,13 @@ fn what_is_no_store_is_refused_and_left_alone() {
     assert_eq!(error.to_string(), format!("cannot open the store {name}: a directory of that name is in the way"));
 
     let error = refusal(store_options(&directory.path().join("nowhere"), 1));
-    let nowhere = directory.path().join("nowhere/store.db");
+    let nowhere = directory.path().join("nowhere");
     assert_eq!(
         error.to_string(),
-        format!("cannot open the store {}: there is no such file or directory", nowhere.display())
+        format!(
+            "cannot open the store {0}/store.db: the directory {0} does not exist; make it, or name another place",
+            nowhere.display()
+        )
     );
 }
 

@@ -1,7 +1,8 @@
 //! Every sink in the form in which the suite can handle it: open it, and say what it holds and should hold.
 
-use super::replay::{Replay, SLIDE};
+use super::replay::{Replay, SLIDE, TICK};
 use dataflows::event::Time;
+use dataflows::time::Steps;
 use eddyline::sinks::Sink;
 use eddyline::sinks::canonical::{CanonicalFiles, FILE_NAMES};
 use eddyline::sinks::embedded::{EmbeddedStore, StoreOptions};
@@ -129,6 +130,7 @@ pub(crate) fn run_identity(epoch: Option<u64>) -> RunIdentity {
         log: LOG,
         behaviors: behaviors(),
         model: Some("0123abcd".into()),
+        tick: Steps::new(TICK).unwrap(),
         slide: SLIDE,
         ids: OutputIds::Raw,
         other_pipeline: OtherPipeline::Refuse,

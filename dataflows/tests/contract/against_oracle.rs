@@ -126,3 +126,21 @@ fn the_worked_example_with_late_events_admitted() {
     assert_eq!(of(80), Some(vec![100]));
     assert_eq!(of(100), Some(vec![100, 103]));
 }
+
+/// Sequences are ten long here, and hold nothing but item 9 when item 3 comes again.
+#[test]
+fn repeat_recent_knows_items_that_left_the_sequence() {
+    let rules = worked_example_rules();
+    let items = [1, 2, 3, 4, 5].into_iter().chain([9; 10]).chain([3]);
+    let rows: Vec<Row> = items.zip(0..).map(|(item, at)| (1, item, 0, at * 20_000)).collect();
+    let stamped = stamp(&rules, 0, &rows);
+    let expected = results(&rules, &stamped, None);
+    let sequence = &expected.recent[expected.recent.len() - 2].1;
+    assert_eq!(sequence, &[ItemId(9); 10]);
+    for workers in [1, 2] {
+        let outcome = run(&rules, interleave(&rules, std::slice::from_ref(&stamped), &[0], 2), workers, None);
+        assert_eq!(outcome.evaluation, evaluation(&rules, &stamped, &expected), "{workers} workers");
+        // Item 9 nine times at the first place; item 3 behind 9, 5 and 4.
+        assert_eq!(outcome.evaluation.users[0].methods[2].hits, [9, 0, 0, 1, 0, 0, 0, 0]);
+    }
+}

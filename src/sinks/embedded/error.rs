@@ -1,6 +1,7 @@
 //! What can go wrong with an embedded store.
 
-use crate::sinks::disk;
+use crate::sinks::{disk, moment};
+use dataflows::event::Time;
 use rusqlite::{Error, ErrorCode};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,23 @@ pub enum StoreError {
         /// In what the two pipelines differ.
         difference: String,
     },
+    /// The rows that the store was made of are not those of the log.
+    #[error(
+        "the store {} holds the results of another log under this name, or of this log before it changed or grew ({}); run \
+         with --purge to replace them, or name another store, and for another log another --log-name",
+        .path.display(),
+        compared(*.frontier, *.there, *.here)
+    )]
+    OtherLog {
+        /// The store.
+        path: PathBuf,
+        /// Up to where they were compared.
+        frontier: Time,
+        /// Records that the store was made of, up to there.
+        there: u64,
+        /// Records of the log, up to there.
+        here: u64,
+    },
     /// The file can't be opened or made.
     #[error("cannot open the store {}: {}", .path.display(), disk::reason(.source))]
     Open {
@@ -27,6 +45,18 @@ pub enum StoreError {
         path: PathBuf,
         /// What came back.
         source: io::Error,
+    },
+    /// The file is to be made in a directory that is not there.
+    #[error(
+        "cannot open the store {}: the directory {} does not exist; make it, or name another place",
+        .path.display(),
+        .directory.display()
+    )]
+    NoDirectory {
+        /// The store.
+        path: PathBuf,
+        /// Where it is to be.
+        directory: PathBuf,
     },
     /// The file is not one of SQLite's.
     #[error("cannot open the store {}: it is not a SQLite database; name another file", .0.display())]
@@ -97,6 +127,15 @@ pub enum StoreError {
         /// What came back.
         source: Error,
     },
+}
+
+/// In what two logs differ, for people.
+fn compared(frontier: Time, there: u64, here: u64) -> String {
+    let up_to = if frontier == Time::MAX { String::new() } else { format!(" up to {}", moment(frontier)) };
+    match there == here {
+        true => format!("{there} records there{up_to} and as many here, but not the same ones"),
+        false => format!("{there} records there{up_to}, {here} here"),
+    }
 }
 
 impl StoreError {

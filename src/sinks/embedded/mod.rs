@@ -14,6 +14,8 @@
 //! - *Frontier.* Every commit carries the frontier F of its last batch: the rows with T or E < F are all there. A run that
 //!   starts again skips them. Records come unaligned with F; writing one again changes nothing, since its key is its place
 //!   in the log.
+//! - *One log.* A replay that goes on with a store first has to find that its log is the one that the store was made of
+//!   (`ledger`). Until then it commits nothing; in the same transaction it replaces what the store had beyond F.
 //! - *Status.* A store is `unfinished` from the moment it is opened until [`Sink::finish`]: a killed process can't mark
 //!   anything. A finished store of a whole log takes no rows and isn't touched.
 //! - *Generations.* Rows of two pipelines never mix: see [`OtherPipeline`]. A new generation is built in tables of its own
@@ -24,6 +26,7 @@
 //! - *Live runs* commit every batch and wait for the disk, and have indexes from the start, since they have no end.
 
 mod error;
+mod ledger;
 mod open;
 mod rows;
 mod schema;
@@ -36,6 +39,7 @@ use super::{Batch, End, Sink, SinkError, is_newest};
 use crate::fault;
 use dataflows::event::Time;
 use dataflows::rows::PopularList;
+use ledger::{Ledger, LogDigest};
 use rows::RowWriter;
 use rusqlite::Connection;
 use schema::Generation;
@@ -78,6 +82,10 @@ pub struct EmbeddedStore {
     /// The frontier of the last commit.
     durable: Time,
     was_finished: bool,
+    /// `None` if the store says nothing of its log: it is that of a live run, or was made by an older program.
+    ledger: Option<Ledger>,
+    /// Whether rows beyond `opened_at` are still those of the run before this one.
+    has_leftovers: bool,
     epoch: Option<u64>,
     slide: Time,
     commit_rows: usize,
@@ -106,6 +114,8 @@ impl EmbeddedStore {
             opened_at: opened.frontier.unwrap_or(0),
             durable: opened.frontier.unwrap_or(0),
             was_finished: opened.finished,
+            has_leftovers: opened.log_digest.is_some(),
+            ledger: opened.log_digest.map(|digest| Ledger::new(options.run.tick, digest)),
             epoch: options.run.epoch,
             slide: options.run.slide,
             commit_rows: if options.run.epoch.is_some() { 1 } else { options.commit_rows },
@@ -126,12 +136,14 @@ impl EmbeddedStore {
 
     fn write_batch(&mut self, batch: &Batch) -> Result<(), StoreError> {
         if self.is_whole() {
-            return Ok(());
+            return self.take(|ledger| ledger.take(batch));
         }
         if self.open_rows.is_none() {
-            self.begin()?;
+            self.begin_rows()?;
         }
-        let written = self.rows.write(&self.connection, batch, self.opened_at).map_err(self.error())?;
+        let is_stored = |event: &_| self.ledger.as_ref().is_some_and(|ledger| ledger.is_stored(event));
+        let written = self.rows.write(&self.connection, batch, self.opened_at, is_stored).map_err(self.error())?;
+        self.take(|ledger| ledger.take(batch))?;
         self.frontier = batch.frontier;
         if let Some(list) = batch.popular.last() {
             self.popular = Some(list.clone());
@@ -139,6 +151,48 @@ impl EmbeddedStore {
         let rows = self.open_rows.unwrap_or(0) + written;
         self.open_rows = Some(rows);
         if rows >= self.commit_rows { self.commit() } else { Ok(()) }
+    }
+
+    /// Notes what has come, and refuses a log that is not the store's.
+    fn take(&mut self, note: impl FnOnce(&mut Ledger) -> Result<(), (LogDigest, LogDigest)>) -> Result<(), StoreError> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        note(ledger).map_err(|(there, here)| {
+            if !self.is_whole() {
+                self.roll_back();
+                // If that fails, the store stays unfinished, and the refusal is what there is to tell.
+                let _ = self.finish_again();
+            }
+            StoreError::OtherLog {
+                path: self.path.clone(),
+                frontier: there.below,
+                there: there.digest.rows,
+                here: here.digest.rows,
+            }
+        })
+    }
+
+    fn is_checking(&self) -> bool {
+        self.ledger.as_ref().is_some_and(Ledger::is_checking)
+    }
+
+    /// Begins a transaction. The first one takes away what the run before this one had read beyond its frontier: nothing says
+    /// that it is of this log, and if it is, it comes again.
+    fn begin_rows(&mut self) -> Result<(), StoreError> {
+        self.begin()?;
+        let first = self.ledger.as_ref().and_then(Ledger::first_unstored).filter(|_| self.has_leftovers);
+        first.map_or(Ok(()), |first| self.rows.clear_beyond(&self.connection, first)).map_err(self.error())
+    }
+
+    /// A store that was finished is as it was.
+    fn finish_again(&mut self) -> Result<(), StoreError> {
+        if !self.was_finished {
+            return Ok(());
+        }
+        self.begin()?;
+        open::set_finished(&self.connection, self.generation).map_err(self.error())?;
+        self.connection.execute_batch("COMMIT").map_err(self.error())?;
+        self.open_rows = None;
+        Ok(())
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {
@@ -153,7 +207,7 @@ impl EmbeddedStore {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        if self.open_rows.take().is_none() {
+        if self.is_checking() || self.open_rows.take().is_none() {
             return Ok(());
         }
         self.rows.write_newest(&self.connection).map_err(self.error())?;
@@ -162,8 +216,10 @@ impl EmbeddedStore {
             self.rows.write_popular_latest(&self.connection, newest).map_err(self.error())?;
             open::set_frontier(&self.connection, self.generation, self.frontier).map_err(self.error())?;
         }
+        self.write_log_digest()?;
         fault::point("embedded.commit");
         self.connection.execute_batch("COMMIT").map_err(self.error())?;
+        self.has_leftovers = false;
         self.durable = self.durable.max(self.frontier);
         Ok(())
     }
@@ -174,6 +230,11 @@ impl EmbeddedStore {
             self.begin()?;
         }
         self.commit()
+    }
+
+    fn write_log_digest(&self) -> Result<(), StoreError> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        open::set_log_digest(&self.connection, self.generation, ledger.found()).map_err(self.error())
     }
 
     /// After an error: as if the transaction had not begun, so that the call can be made again.
@@ -201,16 +262,23 @@ impl EmbeddedStore {
 
     /// A run that ended before an earlier, finished one changes nothing but the records that it may add.
     fn finish_store(&mut self, end: &End) -> Result<(), StoreError> {
+        self.take(|ledger| ledger.reach(end.frontier))?;
         if self.is_whole() {
             return Ok(());
         }
+        if self.is_checking() {
+            self.roll_back();
+            self.finish_again()?;
+            return if self.was_finished { Ok(()) } else { Err(StoreError::EndedEarlier(self.path.clone())) };
+        }
         self.commit()?;
         open::prepare_finish(&self.connection).map_err(self.error())?;
-        self.begin()?;
+        self.begin_rows()?;
         self.generation.create_indexes(&self.connection, self.number).map_err(self.error())?;
         if end.frontier >= self.opened_at {
             self.rows.write_popular_latest(&self.connection, end.popular.as_ref()).map_err(self.error())?;
             open::set_frontier(&self.connection, self.generation, end.frontier).map_err(self.error())?;
+            self.write_log_digest()?;
         } else if !self.was_finished {
             return Err(StoreError::EndedEarlier(self.path.clone()));
         }

@@ -1,6 +1,7 @@
 //! Opening a store: whose is it, and which tables are to be written.
 
 use super::error::StoreError;
+use super::ledger::LogDigest;
 use super::schema::{APPLICATION_ID, Generation, SCHEMA_VERSION};
 use super::{Pipeline, StoreOptions};
 use crate::sinks::identity::{Plan, plan, writer_token};
@@ -26,6 +27,8 @@ pub(super) struct Opened {
     pub(super) writer: String,
     pub(super) frontier: Option<Time>,
     pub(super) finished: bool,
+    /// Of the log that the store was made of, if this run can be compared with it.
+    pub(super) log_digest: Option<LogDigest>,
 }
 
 /// What a generation's `meta` says.
@@ -36,6 +39,7 @@ struct Found {
     pipeline: Pipeline,
     frontier: Option<Time>,
     finished: bool,
+    log_digest: Option<LogDigest>,
 }
 
 pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
@@ -91,6 +95,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
         writer,
         frontier: found.frontier,
         finished: found.finished,
+        log_digest: found.log_digest.filter(|_| options.run.epoch.is_none()),
     })
 }
 
@@ -137,6 +142,9 @@ fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
         Err(_) => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             match fs::metadata(parent) {
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    StoreError::NoDirectory { path: path.into(), directory: parent.into() }
+                }
                 Err(source) => StoreError::Open { path: path.into(), source },
                 Ok(_) => StoreError::ReadOnly(path.into()),
             }
@@ -162,6 +170,8 @@ fn read(connection: &Connection, generation: Generation, path: &Path) -> Result<
         Some("end") => Some(Time::MAX),
         Some(text) => Some(text.parse().map_err(|_| damaged("its frontier is not a time"))?),
     };
+    let log_digest = meta("log_digest")?.map(|text| serde_json::from_str::<LogDigest>(&text));
+    let log_digest = log_digest.transpose().map_err(|_| damaged("its log's digest cannot be read"))?;
     Ok(Some(Found {
         schema_version,
         number: number.ok_or_else(|| damaged("its generation has no number"))?,
@@ -171,6 +181,7 @@ fn read(connection: &Connection, generation: Generation, path: &Path) -> Result<
         },
         frontier,
         finished: meta("status")?.as_deref() == Some("finished"),
+        log_digest: log_digest.filter(|digest| digest.below == frontier.unwrap_or(0)),
     }))
 }
 
@@ -190,8 +201,12 @@ fn make(
     set("fingerprint", &pipeline.fingerprint)?;
     set("pipeline", &Value::Object(pipeline.parts.clone()).to_string())?;
     set("log", &options.run.log.to_string())?;
+    let log_digest = options.run.epoch.is_none().then(LogDigest::default);
+    if let Some(digest) = log_digest {
+        set_log_digest(connection, generation, digest)?;
+    }
     let pipeline = pipeline.clone();
-    let found = Found { schema_version: SCHEMA_VERSION, number, pipeline, frontier: None, finished: false };
+    let found = Found { schema_version: SCHEMA_VERSION, number, pipeline, frontier: None, finished: false, log_digest };
     Ok((generation, found))
 }
 
@@ -213,6 +228,15 @@ pub(super) fn check_epoch(
 pub(super) fn set_frontier(connection: &Connection, generation: Generation, frontier: Time) -> rusqlite::Result<()> {
     let text = if frontier == Time::MAX { "end".to_owned() } else { frontier.to_string() };
     generation.set_meta(connection, "frontier", &text)
+}
+
+pub(super) fn set_log_digest(
+    connection: &Connection,
+    generation: Generation,
+    digest: LogDigest,
+) -> rusqlite::Result<()> {
+    let text = serde_json::to_string(&digest).expect("numbers and text can be written");
+    generation.set_meta(connection, "log_digest", &text)
 }
 
 pub(super) fn set_finished(connection: &Connection, generation: Generation) -> rusqlite::Result<()> {

@@ -42,10 +42,17 @@ impl RowWriter {
         }
     }
 
-    /// Writes the rows of `batch`, without the lists, sequences and recommendations before `durable`, which are there.
+    /// Writes the rows of `batch`, without the lists, sequences and recommendations before `durable`, and the events that
+    /// `is_stored` names, which are there.
     /// What is the newest per user waits for [`RowWriter::write_newest`]. Returns how many rows that were.
-    pub(super) fn write(&mut self, connection: &Connection, batch: &Batch, durable: Time) -> Result<usize> {
-        self.write_records(connection, &batch.records)?;
+    pub(super) fn write(
+        &mut self,
+        connection: &Connection,
+        batch: &Batch,
+        durable: Time,
+        is_stored: impl Fn(&Event) -> bool,
+    ) -> Result<usize> {
+        self.write_records(connection, &batch.records, is_stored)?;
         self.write_rejected(connection, &batch.rejected)?;
         let popular = &batch.popular[batch.popular.partition_point(|list| list.window_end < durable)..];
         self.write_popular(connection, popular)?;
@@ -91,9 +98,20 @@ impl RowWriter {
         Ok(())
     }
 
-    fn write_records(&self, connection: &Connection, events: &[Event]) -> Result<()> {
+    /// Deletes the records from logical time `first` on, and all rejected ones, which have no time.
+    pub(super) fn clear_beyond(&self, connection: &Connection, first: Time) -> Result<()> {
+        connection.execute(&self.statements.clear_records, [first.cast_signed()])?;
+        connection.execute(&self.statements.clear_rejected, []).map(drop)
+    }
+
+    fn write_records(
+        &self,
+        connection: &Connection,
+        events: &[Event],
+        is_stored: impl Fn(&Event) -> bool,
+    ) -> Result<()> {
         let mut statement = connection.prepare_cached(&self.statements.record)?;
-        for event in by_position(events, |event| event.position) {
+        for event in by_position(events, |event| event.position).into_iter().filter(|event| !is_stored(event)) {
             let row = [
                 integer(self.ids.logged_user(event.user)),
                 integer(self.ids.logged_item(event.item)),

@@ -123,7 +123,9 @@ pub(super) fn replace_current(connection: &Connection) -> rusqlite::Result<()> {
 /// The text of the statements that write rows.
 pub(super) struct Statements {
     pub(super) record: String,
+    pub(super) clear_records: String,
     pub(super) rejected: String,
+    pub(super) clear_rejected: String,
     pub(super) popular: String,
     pub(super) popular_latest: String,
     pub(super) clear_popular_latest: String,
@@ -145,7 +147,9 @@ impl Statements {
         };
         Statements {
             record: insert("record", 9),
+            clear_records: format!("DELETE FROM {} WHERE \"logical_time\" >= ?", generation.table("record")),
             rejected: insert("rejected", 5),
+            clear_rejected: format!("DELETE FROM {}", generation.table("rejected")),
             popular: insert("popular", 4),
             popular_latest: replace("popular_latest", 4),
             clear_popular_latest: format!("DELETE FROM {}", generation.table("popular_latest")),

@@ -1,6 +1,7 @@
 use super::*;
 use dataflows::event::{ItemId, UserId};
 use dataflows::rows::SequenceKey;
+use dataflows::time::Steps;
 use std::path::Path;
 
 fn open(directory: &Path) -> EmbeddedStore {
@@ -16,6 +17,7 @@ fn open_as(directory: &Path, epoch: Option<u64>) -> EmbeddedStore {
             log: 1,
             behaviors: vec!["pv".into()],
             model: None,
+            tick: Steps::new(10).unwrap(),
             slide: 20,
             ids: Default::default(),
             other_pipeline: OtherPipeline::Refuse,

@@ -175,6 +175,7 @@ mod tests {
             log: 1,
             behaviors: Vec::new(),
             model: None,
+            tick: dataflows::time::Steps::new(1).expect("a length"),
             slide: 1,
             ids: Default::default(),
             other_pipeline,

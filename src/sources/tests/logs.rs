@@ -244,6 +244,35 @@ fn a_packed_file_with_wrong_bytes_is_corrupt() {
     }
 }
 
+/// As gzip has it: zeros are padding, also between members, and anything else is no part of the file.
+#[test]
+fn what_follows_a_gzip_member_is_a_member_or_zeros_or_an_error() {
+    let files = Files::new();
+    let (text, zeros) = (long_text(5_000), vec![0; 40_000]);
+    let (first, second) = text.split_at(text.len() / 2);
+    let members = [gzip(first), gzip(second)];
+    for padding in [&zeros[..0], &zeros[..1], &zeros[..511], &zeros] {
+        let packed = [&members[0], padding, &members[1], padding].concat();
+        let log = FileLog::open(&[files.with("log", &packed)], &small_chunks(10_000)).expect("a good file");
+        let format = log.partitions()[0].format().clone();
+        assert_eq!(read(&log, 0).expect("padding is no fault"), reference::read(&format, &text));
+    }
+    for garbage in [&b"\x1F"[..], b"\x1Fx", b"1,2,pv,3\n", b"\0\0x", &zstd(b"1,2,pv,3\n")] {
+        let packed = [&gzip(&text), garbage].concat();
+        let message = failure(&[files.with("log", &packed)], &small_chunks(10_000));
+        let told = format!(
+            "log: something that is not gzip follows its gzip stream, after {} bytes of text; cut it off, or pack the text \
+             again",
+            text.len()
+        );
+        assert!(message.ends_with(&told), "{message}");
+    }
+    // A member that is there in part is one all the same.
+    let packed = [&members[0][..], &members[1][..4]].concat();
+    let message = failure(&[files.with("log", &packed)], &small_chunks(10_000));
+    assert!(message.contains("log is truncated: its gzip stream breaks off after "), "{message}");
+}
+
 #[test]
 fn a_file_that_shrinks_or_grows_while_it_is_read() {
     let files = Files::new();

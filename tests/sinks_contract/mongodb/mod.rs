@@ -7,9 +7,10 @@ mod readers;
 mod shapes;
 mod speed;
 
-use super::replay::{Replay, SLIDE};
+use super::replay::{Replay, SLIDE, TICK};
 use super::services::{self, Server};
 use super::subjects::{BEHAVIORS, Content, LOG, Subject};
+use dataflows::time::Steps;
 use eddyline::secret::Secret;
 use eddyline::sinks::Sink;
 use eddyline::sinks::identity::{OtherPipeline, Pipeline, RunIdentity};
@@ -118,6 +119,7 @@ pub(crate) fn run() -> RunIdentity {
         log: LOG,
         behaviors: BEHAVIORS.map(String::from).to_vec(),
         model: Some("0123abcd".into()),
+        tick: Steps::new(TICK).unwrap(),
         slide: SLIDE,
         ids: OutputIds::Raw,
         other_pipeline: OtherPipeline::Refuse,

@@ -1,6 +1,6 @@
 //! Section 6's prequential evaluation, word for word.
 
-use super::{Results, Rules, sequence_at};
+use super::{Results, Rules};
 use dataflows::evaluation::{Bucket, Evaluation, ListTally, Tally, UserTally};
 use dataflows::event::{Event, ItemId, Time, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,16 +57,18 @@ fn standing(rules: &Rules, part: &[Event], results: &Results, event: &Event) -> 
     let end = event.logical / rules.slide * rules.slide;
     let popular = results.popular.iter().find(|list| list.window_end == end);
     let popular = popular.map(|list| list.items.iter().map(|(item, _)| *item).take(rules.n).collect());
-    let sequence = sequence_at(rules, part, event.user, event.logical / rules.tick * rules.tick);
-    [newest.unwrap_or_default(), popular.unwrap_or_default(), last_distinct(rules, &sequence)]
+    let repeat = last_distinct(rules, part, event.user, event.logical / rules.tick * rules.tick);
+    [newest.unwrap_or_default(), popular.unwrap_or_default(), repeat]
 }
 
-/// Newest first.
-fn last_distinct(rules: &Rules, sequence: &[ItemId]) -> Vec<ItemId> {
+/// A user's last n distinct items of all events with L < `tick`, newest first.
+fn last_distinct(rules: &Rules, part: &[Event], user: UserId, tick: Time) -> Vec<ItemId> {
+    let mut mine: Vec<&Event> = part.iter().filter(|e| e.user == user && e.logical < tick).collect();
+    mine.sort_by_key(|e| (e.time, e.position.partition(), e.position.offset()));
     let mut items: Vec<ItemId> = Vec::new();
-    for item in sequence.iter().rev() {
-        if !items.contains(item) {
-            items.push(*item);
+    for event in mine.iter().rev() {
+        if !items.contains(&event.item) {
+            items.push(event.item);
         }
     }
     items.truncate(rules.n);
@@ -89,7 +91,8 @@ fn lists(rules: &Rules, part: &[Event], results: &Results) -> [ListTally; 3] {
     let recommended = results.recommendations.iter().map(|(key, items)| (key.time, items.clone())).collect();
     let first = |list: &dataflows::rows::PopularList| list.items.iter().map(|(item, _)| *item).take(rules.n).collect();
     let popular = results.popular.iter().map(|list| (list.window_end, first(list))).collect();
-    let repeat = results.recent.iter().map(|(key, items)| (key.time, last_distinct(rules, items))).collect();
+    let repeat =
+        results.recent.iter().map(|(key, _)| (key.time, last_distinct(rules, part, key.user, key.time))).collect();
     [recommended, popular, repeat].map(|lists: Vec<(Time, Vec<ItemId>)>| {
         let mut tally = ListTally { lists: lists.len() as u64, ..ListTally::default() };
         let mut distinct: BTreeSet<ItemId> = BTreeSet::new();
