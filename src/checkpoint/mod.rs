@@ -44,6 +44,7 @@ use crate::journal::Decision;
 use crate::sinks::identity::{OtherPipeline, Pipeline};
 use chunk::Chunk;
 use dataflows::event::Time;
+use files::Directory;
 use manifest::Manifest;
 use open::Trust;
 use probe::Probe;
@@ -69,6 +70,25 @@ pub struct Recovered {
     pub snapshot: Option<Snapshot>,
     /// Snapshots that are newer, and not whole. A warning of each has been logged, and they are gone.
     pub skipped: Vec<Skipped>,
+    /// Of a run that trusts the journal alone, all snapshots.
+    pub unbelieved: Option<Unbelieved>,
+}
+
+/// Snapshots that are there, and that a run does not go by. They are to be deleted before it makes its first decision, which may
+/// hold for records that they have passed; and not before it is sure that it can begin.
+#[derive(Debug)]
+pub struct Unbelieved {
+    directory: Directory,
+}
+
+impl Unbelieved {
+    /// Deletes them.
+    ///
+    /// # Errors
+    /// If a file can't be removed.
+    pub fn delete(self) -> Result<(), CheckpointError> {
+        open::delete_snapshots(&self.directory)
+    }
 }
 
 /// A snapshot, all of which was found whole. It stays readable while others are published.

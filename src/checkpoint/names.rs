@@ -12,6 +12,9 @@ pub(super) const JOURNAL: &str = "journal.jsonl";
 /// There while stores may still hold what a purge is to delete.
 pub(super) const PURGING: &str = "purging";
 
+/// There while the state of an earlier pipeline is to go when stores show this one's results.
+pub(super) const REPLACING: &str = "replacing";
+
 /// Ends the name of what is not complete yet.
 pub(super) const NEW: &str = ".new";
 
@@ -31,7 +34,7 @@ pub(super) enum Name {
     Manifest(u64),
     /// A chunk, by number.
     Chunk(u64),
-    /// The journal, whose it is, and that a purge goes on.
+    /// The journal, whose it is, and what goes on with stores.
     Fixed,
     /// Something of ours that was not completed.
     Partial,
@@ -47,7 +50,7 @@ impl Name {
         };
         let manifest = name.strip_prefix("manifest-").and_then(|rest| rest.strip_suffix(".json"));
         match (name, manifest.and_then(number), name.strip_prefix("chunk-").and_then(number)) {
-            (PIPELINE | JOURNAL | PURGING, ..) => Name::Fixed,
+            (PIPELINE | JOURNAL | PURGING | REPLACING, ..) => Name::Fixed,
             (_, Some(number), _) => Name::Manifest(number),
             (_, _, Some(number)) => Name::Chunk(number),
             _ if name.ends_with(NEW) => Name::Partial,

@@ -17,7 +17,7 @@ use super::plan::{self, Belief, Generation, Whose, believe, garbage, is_needed, 
 use super::probe::Probe;
 use super::snapshots::{Found, SnapshotWriter, hashed};
 use super::writer::JournalWriter;
-use super::{Recovered, Snapshot, StateDirectory};
+use super::{Recovered, Snapshot, StateDirectory, Unbelieved};
 use crate::journal::sealed::seal;
 use crate::journal::{Decision, JournalError, scan};
 use crate::sinks::disk;
@@ -215,6 +215,14 @@ pub(super) fn delete_generations(root: &Directory, numbers: &[u64]) -> Result<()
     Ok(())
 }
 
+/// Deletes all that belongs to snapshots.
+pub(super) fn delete_snapshots(directory: &Directory) -> Result<(), CheckpointError> {
+    for name in garbage(directory.names()?, &BTreeMap::new(), &BTreeSet::new()) {
+        directory.remove(&name)?;
+    }
+    directory.sync()
+}
+
 /// The numbers of all generations.
 pub(super) fn generations(root: &Directory) -> Result<Vec<u64>, CheckpointError> {
     Ok(root.names()?.iter().filter_map(|name| generation_number(name)).collect())
@@ -267,7 +275,6 @@ fn recover(
     let (live, last_epoch) = check_journal(directory, fingerprint, &files.manifests)?;
     let (snapshot, skipped) = match trust {
         Trust::Snapshots => snapshot(directory, &files, fingerprint)?,
-        // None is kept either: the next ones lie before them, and decisions may be made that they have passed.
         Trust::Journal => (None, Vec::new()),
     };
     for skipped in &skipped {
@@ -278,10 +285,13 @@ fn recover(
     let older = older.filter(|(number, _)| believed.is_some_and(|believed| *number <= believed));
     let mut manifests = older.map(|(number, manifest)| (number, manifest.chunk_numbers())).collect();
     keep_newest(&mut manifests);
-    for name in garbage(files.names, &manifests, &BTreeSet::new()) {
-        directory.remove(&name)?;
+    // What a run that trusts the journal alone does not believe, it deletes when nothing keeps it from beginning any more.
+    if trust == Trust::Snapshots {
+        for name in garbage(files.names, &manifests, &BTreeSet::new()) {
+            directory.remove(&name)?;
+        }
+        directory.sync()?;
     }
-    directory.sync()?;
     let epoch = last_epoch.max(epoch) + 1;
     let mut file = directory.reopen(JOURNAL, live.end.bytes - u64::from(live.lacks_line_end))?;
     if live.torn_bytes > 0 {
@@ -305,7 +315,8 @@ fn recover(
         manifests,
         lock: lock.clone(),
     });
-    Ok((journal, snapshots, Recovered { epoch, decisions, snapshot, skipped }))
+    let unbelieved = (trust == Trust::Journal).then(|| Unbelieved { directory: directory.clone() });
+    Ok((journal, snapshots, Recovered { epoch, decisions, snapshot, skipped, unbelieved }))
 }
 
 /// Reads the journal to its end, and compares it with what the manifests say of it. Returns the highest epoch in it, too.

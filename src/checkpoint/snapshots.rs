@@ -14,7 +14,7 @@ use super::files::Directory;
 use super::lock::Lock;
 use super::manifest::{Manifest, VERSION};
 use super::merge::{Order, merge};
-use super::names::{NEW, PURGING, chunk_name, generation_name, manifest_name};
+use super::names::{NEW, PURGING, REPLACING, chunk_name, generation_name, manifest_name};
 use super::open::{delete_generations, generations};
 use super::plan::{self, garbage, keep_newest};
 use super::rows::{pane_key, put_user};
@@ -146,6 +146,26 @@ impl SnapshotWriter {
         self.adopt(true).inspect_err(|_| self.is_stopped = true)
     }
 
+    /// A run builds results beside those of an earlier pipeline, whose state goes when they have taken its place.
+    ///
+    /// # Errors
+    /// If that can't be written down.
+    pub fn replacing(&self) -> Result<(), CheckpointError> {
+        if !self.directory.has(REPLACING)? {
+            self.directory.create(REPLACING)?.sync()?;
+            self.directory.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`Self::replacing`] was called, in this run or an earlier one, and the older state is still there.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub fn is_replacing(&self) -> Result<bool, CheckpointError> {
+        self.directory.has(REPLACING)
+    }
+
     /// See [`super::StateDirectory::purged`].
     pub(super) fn purged(&self) -> Result<(), CheckpointError> {
         if self.directory.has(PURGING)? {
@@ -169,6 +189,10 @@ impl SnapshotWriter {
         let mut older = generations(&self.root)?;
         older.retain(|&number| number < self.generation);
         delete_generations(&self.root, &older)?;
+        if self.directory.has(REPLACING)? {
+            self.directory.remove(REPLACING)?;
+            self.directory.sync()?;
+        }
         Ok(older.len())
     }
 

@@ -55,11 +55,14 @@ impl InFlight {
         self.events += events.len() as u64;
     }
 
-    /// All sinks hold what is before `frontier`. How long ago the first event was handed over of each tick that this is new for.
-    pub(super) fn arrived(&mut self, frontier: Time) -> impl Iterator<Item = Duration> {
+    /// All sinks hold what is before `frontier`. The ticks with events that this is new for, and how long ago the first event of
+    /// each was handed over.
+    pub(super) fn arrived(&mut self, frontier: Time) -> impl Iterator<Item = (Time, Duration)> {
         let open = self.since.split_off(&frontier);
         let now = Instant::now();
-        std::mem::replace(&mut self.since, open).into_values().map(move |since| now.saturating_duration_since(since))
+        std::mem::replace(&mut self.since, open)
+            .into_iter()
+            .map(move |(tick, since)| (tick, now.saturating_duration_since(since)))
     }
 
     /// Ticks before `frontier` are complete.

@@ -17,9 +17,6 @@ use std::time::{Duration, Instant};
 /// How long a run that is to stop waits for its sinks to take what is complete.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// So many ticks that come out together have their latency noted; beyond, a run catches up, and it is the log's age.
-const TICKS_NOTED_MAX: u64 = 1000;
-
 /// What worker 0 does besides its work.
 pub(super) struct Leader {
     journal: Journaling,
@@ -28,10 +25,8 @@ pub(super) struct Leader {
     /// How many partitions there are.
     partitions: usize,
     metrics: Arc<Metrics>,
-    /// What all sinks hold, and the frontier that was last seen of it.
+    /// What all sinks hold.
     durable: Durable,
-    seen: Time,
-    tick: Steps,
     detached: bool,
     /// The workers were told that the sinks have no room.
     full: bool,
@@ -43,12 +38,11 @@ impl Leader {
         journal: Journaling,
         (snapshots, durable): (Snapshots, Durable),
         schedule: Schedule,
-        (partitions, tick): (usize, Steps),
+        partitions: usize,
         metrics: Arc<Metrics>,
     ) -> Leader {
-        let seen = durable.frontier();
         let (detached, full) = (false, false);
-        Leader { journal, snapshots, schedule, partitions, metrics, durable, seen, tick, detached, full }
+        Leader { journal, snapshots, schedule, partitions, metrics, durable, detached, full }
     }
 
     /// Whether the results are to take the place of another pipeline's, and have not been told to.
@@ -60,18 +54,6 @@ impl Leader {
     pub(super) fn caught_up(&mut self) {
         tracing::info!("caught up with the log: the new results are to take the place of the old ones");
         self.snapshots.promote();
-    }
-
-    /// Notes how long after its end each tick was in all sinks.
-    fn watch_durable(&mut self) {
-        let durable = self.durable.frontier();
-        if durable > self.seen && durable != Time::MAX {
-            let length = self.tick.length();
-            let count = ((durable - self.seen) / length).clamp(1, TICKS_NOTED_MAX);
-            (1..=count).for_each(|back| self.metrics.tick_is_out(durable.saturating_sub(back * length)));
-        }
-        self.metrics.durable(durable);
-        self.seen = durable;
     }
 
     /// Has a decision made durable. A newcomer among the partitions is proposed by its owner once only.
@@ -97,13 +79,15 @@ impl Leader {
             self.metrics.decided(1);
             control.tell(Message::Decided(decision));
         }
-        self.watch_durable();
+        self.metrics.durable(self.durable.frontier());
         let full = pipeline.collected.borrow().is_held_up();
         if full != self.full {
             self.full = full;
             control.tell(Message::Full(full));
         }
-        if let Some(frontier) = self.snapshots.next_published()? {
+        // Without sinks no more of them count.
+        let published = if self.detached { None } else { self.snapshots.next_published()? };
+        if let Some(frontier) = published {
             self.schedule.published();
             control.tell(Message::Published(frontier));
         }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A worker that has not turned for this long hangs.
@@ -67,12 +67,13 @@ pub struct Metrics {
     snapshots: Counter,
     /// The newest frontier of all, ms.
     frontier_ms: AtomicU64,
-    /// What all sinks hold is before it, ms. 0 in processes that have none.
+    /// What all sinks hold is before it, ms.
     durable_ms: AtomicU64,
-    /// When each worker of this process turned last, ms since 1970.
+    /// When each worker of this process turned last, ms since 1970; 0 for those that don't work yet, or any more.
     turned: Vec<AtomicU64>,
     ready: AtomicBool,
-    sinks: Mutex<Vec<Arc<SinkGauges>>>,
+    /// Those of process 0.
+    sinks: OnceLock<Vec<Arc<SinkGauges>>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -109,9 +110,9 @@ impl Metrics {
             snapshots: Counter::default(),
             frontier_ms: AtomicU64::new(0),
             durable_ms: AtomicU64::new(0),
-            turned: (0..workers.max(1)).map(|_| AtomicU64::new(now_ms())).collect(),
+            turned: (0..workers.max(1)).map(|_| AtomicU64::new(0)).collect(),
             ready: AtomicBool::new(false),
-            sinks: Mutex::default(),
+            sinks: OnceLock::new(),
         };
         metrics.register();
         metrics
@@ -161,7 +162,7 @@ impl Metrics {
 
     /// Adds the sinks' own numbers.
     pub(super) fn watch_sinks(&self, sinks: Vec<Arc<SinkGauges>>) {
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sinks);
+        let sinks = self.sinks.get_or_init(|| sinks).clone();
         self.registry().register_collector(Box::new(SinkCollector { sinks }));
     }
 
@@ -209,9 +210,10 @@ impl Metrics {
         }
     }
 
-    /// A tick's results are in all sinks.
-    pub(super) fn tick_is_out(&self, tick: Time) {
+    /// The results of a tick are in all sinks, of which a worker read the first event so long ago.
+    pub(super) fn tick_is_out(&self, tick: Time, since_read: Duration) {
         self.tick_latency.observe(seconds(now_ms().saturating_sub(tick)));
+        self.event_latency.observe(since_read.as_secs_f64());
     }
 
     /// All sinks hold what is before `frontier`.
@@ -219,14 +221,9 @@ impl Metrics {
         self.durable_ms.store(frontier, Ordering::Relaxed);
     }
 
-    /// [`Metrics::durable`].
-    pub(super) fn durable_ms(&self) -> Time {
-        self.durable_ms.load(Ordering::Relaxed)
-    }
-
-    /// The results are in all sinks of events of which the first was read so long ago.
-    pub(super) fn events_are_out(&self, latency: Duration) {
-        self.event_latency.observe(latency.as_secs_f64());
+    /// [`Metrics::durable`]; `None` in a process that has no sinks.
+    pub(super) fn durable_ms(&self) -> Option<Time> {
+        self.sinks.get().map(|_| self.durable_ms.load(Ordering::Relaxed))
     }
 
     /// A batch of users was scored.
@@ -260,14 +257,18 @@ impl Metrics {
 
     /// Whether the run takes events, and all stores take results.
     pub fn is_ready(&self) -> bool {
-        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ready.load(Ordering::Relaxed) && sinks.iter().all(|sink| sink.is_connected())
+        self.ready.load(Ordering::Relaxed) && self.sinks.get().into_iter().flatten().all(|sink| sink.is_connected())
     }
 
-    /// Whether all workers turn.
+    /// No worker turns any more, and none has to.
+    pub(super) fn workers_are_done(&self) {
+        self.turned.iter().for_each(|turned| turned.store(0, Ordering::Relaxed));
+    }
+
+    /// Whether all workers turn that are at work.
     pub fn is_alive(&self) -> bool {
-        let oldest = self.turned.iter().map(|turned| turned.load(Ordering::Relaxed)).min().unwrap_or(0);
-        now_ms().saturating_sub(oldest) <= TURN_MAX.as_millis() as u64
+        let turned = self.turned.iter().map(|turned| turned.load(Ordering::Relaxed)).filter(|turned| *turned > 0);
+        turned.min().is_none_or(|oldest| now_ms().saturating_sub(oldest) <= TURN_MAX.as_millis() as u64)
     }
 
     /// The frontier, ms.

@@ -91,6 +91,7 @@ pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
         None => work(worker, &shared, NoModel),
     });
     metrics.set_ready(false);
+    metrics.workers_are_done();
     let Some(Done { ending: Ending::Ended, last }) = outcomes?.into_iter().next() else { return Ok(false) };
     let sinks = sinks.and_then(|sinks| sinks.lock().unwrap_or_else(PoisonError::into_inner).take());
     if let Some(sinks) = sinks {
@@ -203,6 +204,7 @@ fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static)
         leader,
         stop: &shared.plan.stop,
         accept_loss: shared.plan.accept_loss,
+        until_end: shared.plan.until_end,
         metrics: shared.metrics.clone(),
         shown: ShownSizes::default(),
         newcomer: &newcomer,

@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::plan::LivePlan;
 use super::snapshots::{Generations, Snapshots};
 use super::worker::Clockwork;
-use crate::checkpoint::{JournalWriter, Recovered, Snapshot, StateDirectory};
+use crate::checkpoint::{JournalWriter, Recovered, Snapshot, StateDirectory, Unbelieved};
 use crate::config::{Config, Format, TimeFormat, TimeText, time_zone};
 use crate::journal::Decision;
 use crate::model::rank::Model;
@@ -99,6 +99,8 @@ pub(super) struct Durables {
     pub(super) journal: JournalWriter,
     pub(super) decisions: Vec<Decision>,
     pub(super) snapshot: Option<Snapshot>,
+    /// To be deleted before the first decision.
+    pub(super) unbelieved: Option<Unbelieved>,
     pub(super) snapshots: Snapshots,
     pub(super) to_snapshots: Sender<Arc<Batch>>,
     pub(super) sinks: Sinks,
@@ -117,7 +119,7 @@ pub(super) fn durables(
         true => StateDirectory::open_from_start(dir, &run.pipeline, plan.other_pipeline)?,
         false => StateDirectory::open(dir, &run.pipeline, plan.other_pipeline)?,
     };
-    let Recovered { epoch, decisions, snapshot, .. } = recovered;
+    let Recovered { epoch, decisions, snapshot, unbelieved, .. } = recovered;
     let ids = plan::output_ids(&plan.config, model).map_err(RunError::Configuration)?;
     let stop = Stop::default();
     let run = RunIdentity { epoch: Some(epoch), ids, ..run };
@@ -136,11 +138,14 @@ pub(super) fn durables(
     let durable = set.durable();
     let sinks: Sinks = Arc::new(Mutex::new(Some(set)));
     let (journal, writer) = state.into_writers();
+    if builds && !plan.until_end {
+        writer.replacing()?;
+    }
     // Where the log has an end, results take the place of others' when the sinks finish.
     let generations = Generations { sinks: gauges, builds, promotes: !plan.until_end };
     let (snapshots, to_snapshots) =
         Snapshots::start(writer, sinks.clone(), durable.clone(), metrics.clone(), generations)?;
-    Ok(Durables { journal, decisions, snapshot, snapshots, to_snapshots, sinks, durable })
+    Ok(Durables { journal, decisions, snapshot, unbelieved, snapshots, to_snapshots, sinks, durable })
 }
 
 /// All stores that the configuration names.

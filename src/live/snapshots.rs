@@ -108,10 +108,11 @@ fn work(
     metrics: &Metrics,
     generations: &Generations,
 ) {
-    let mut older = true;
+    let mut older = writer.is_replacing().unwrap_or(false);
     loop {
-        let is_replaced = !generations.builds || generations.sinks.iter().all(|sink| sink.is_promoted());
-        if older && is_replaced {
+        // Also where an earlier run has replaced them, and died before it could say so.
+        let shows = !generations.builds || generations.sinks.iter().all(|sink| sink.is_promoted());
+        if older && shows {
             fault::point("state.replaced");
             older = !delete_older(&writer);
         }

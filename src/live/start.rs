@@ -149,7 +149,7 @@ pub(super) fn lead(
     control: &mut Control,
     pipeline: &mut Pipeline,
 ) -> Result<Leader, RunError> {
-    let Durables { mut journal, snapshot, decisions, snapshots, durable, .. } = durables;
+    let Durables { mut journal, snapshot, unbelieved, decisions, snapshots, durable, .. } = durables;
     let log = shared.log.description().clone();
     let mut start = Start { log, resumed_at: 0, positions: Vec::new(), decisions };
     if let Some(snapshot) = &snapshot {
@@ -168,6 +168,9 @@ pub(super) fn lead(
         return Err(RunError::HasGrown { partitions: start.log.partitions.len(), known });
     }
     let lost = start.losses(known == 0, shared.plan.accept_loss)?;
+    if let Some(unbelieved) = unbelieved {
+        unbelieved.delete()?;
+    }
     // In this order: a log of which a partition is known has been read from, and loses nothing unsaid any more.
     for decisions in [lost, new] {
         journal.append(&decisions)?;
@@ -181,8 +184,7 @@ pub(super) fn lead(
     }
     let interval = Duration::from_millis(shared.plan.config.state.snapshot_interval.ms());
     let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now(), resumed_at);
-    let counts = (partitions, shared.settings.tick);
-    Ok(Leader::new(Journaling::start(journal)?, (snapshots, durable), schedule, counts, shared.metrics.clone()))
+    Ok(Leader::new(Journaling::start(journal)?, (snapshots, durable), schedule, partitions, shared.metrics.clone()))
 }
 
 /// Returns the first window end at which none of what was restored counts.

@@ -38,8 +38,8 @@ const PARK: Duration = Duration::from_millis(1);
 /// What a worker takes from its source at a time, in bytes: a few thousand records, so that time moves on between.
 const FETCH_BYTES: usize = 64 << 10;
 
-/// So many records of a partition that is held may wait.
-const HELD_MAX: usize = 4096;
+/// So many bytes of records of a partition that is held may wait, and those of one more turn.
+const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What a worker goes by.
 #[derive(Clone, Debug)]
@@ -74,6 +74,7 @@ pub(super) struct Owned {
     proposed: Option<Decision>,
     /// Records that came while the partition is held.
     held: VecDeque<Held>,
+    held_bytes: usize,
     told: Option<Told>,
     /// How many of its records the metrics have.
     noted: u64,
@@ -91,7 +92,14 @@ struct Held {
 impl Owned {
     /// `end`: where its log ended when the run started, if that is known.
     pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
-        Owned { reader, proposed: None, held: VecDeque::new(), told: None, noted: 0, end }
+        Owned { reader, proposed: None, held: VecDeque::new(), held_bytes: 0, told: None, noted: 0, end }
+    }
+}
+
+impl Owned {
+    fn hold(&mut self, held: Held) {
+        self.held_bytes += size_of::<Held>() + held.value.len();
+        self.held.push_back(held);
     }
 }
 
@@ -111,6 +119,8 @@ pub(super) struct LiveWorker<'a> {
     pub(super) stop: &'a AtomicBool,
     /// Records that are gone before they were read are passed over.
     pub(super) accept_loss: bool,
+    /// The log ends where it ended when the run started.
+    pub(super) until_end: bool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shown: ShownSizes,
     /// Makes the reader of a partition that has just appeared, with a first watermark.
@@ -172,8 +182,14 @@ impl LiveWorker<'_> {
             self.check()?;
             let probe = &self.pipeline.probe;
             self.state.in_flight.release(|time| !probe.less_than(&time));
-            let durable = self.metrics.durable_ms();
-            self.state.in_flight.arrived(durable).for_each(|latency| self.metrics.events_are_out(latency));
+            match self.metrics.durable_ms() {
+                Some(durable) => {
+                    let arrived = self.state.in_flight.arrived(durable);
+                    arrived.for_each(|(tick, latency)| self.metrics.tick_is_out(tick, latency));
+                }
+                // Another process knows.
+                None => drop(self.state.in_flight.arrived(Time::MAX)),
+            }
         }
         self.complete(worker)
     }
@@ -237,6 +253,7 @@ impl LiveWorker<'_> {
         apply(&mut owned.reader);
         owned.proposed = None;
         let mut report = Report::default();
+        owned.held_bytes = 0;
         for Held { offset, value, read } in std::mem::take(&mut owned.held) {
             owned.reader.take(offset, &value, read, &mut self.state.events, &mut report);
         }
@@ -249,7 +266,8 @@ impl LiveWorker<'_> {
             Err(SourceError::Lost { partition, from, to, .. }) if self.accept_loss => {
                 // If something else is to be decided first, the source will say so again.
                 if let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.proposed.is_none()) {
-                    let decision = Decision::Loss { partition, from, to };
+                    // The source may have passed over what are no records.
+                    let decision = Decision::Loss { partition, from: from.min(owned.reader.next()), to };
                     owned.proposed = Some(decision.clone());
                     self.source.assign(partition, to)?;
                     self.control.tell(Message::Proposed(decision));
@@ -274,14 +292,14 @@ impl LiveWorker<'_> {
                 Room::Least => least.is_none_or(|least| owned.reader.watermark() <= least),
                 Room::None => false,
             };
-            // A partition that is held stays open: that it is at its end is what was proposed, and a pause would end that. Once
-            // much has come there, it is not at its end any more.
-            self.source.set_paused(partition, !readable || owned.held.len() >= HELD_MAX);
+            // A partition at its end stays open: a pause would end what is known of that. So does one that is held, since that it
+            // is at its end is what was proposed; until much has come there.
+            let at_end = self.source.status(partition).at_end.is_some();
+            self.source.set_paused(partition, !readable && !at_end || owned.held_bytes >= HELD_BYTES_MAX);
         }
         self.state.fetched.clear();
-        if room != Room::None {
-            self.poll()?;
-        }
+        // Also where all are paused: the client has more to say than records.
+        self.poll()?;
         let mut report = Report::default();
         for record in self.state.fetched.records() {
             let Some(owned) = self.owned.get_mut(&record.partition) else { continue };
@@ -290,7 +308,7 @@ impl LiveWorker<'_> {
             let value = format.record(record.value());
             match owned.proposed {
                 None => owned.reader.take(offset, value, read, &mut self.state.events, &mut report),
-                Some(_) => owned.held.push_back(Held { offset, value: value.to_vec(), read }),
+                Some(_) => owned.hold(Held { offset, value: value.to_vec(), read }),
             }
         }
         let busy = !self.state.fetched.is_empty();
@@ -313,7 +331,7 @@ impl LiveWorker<'_> {
         let tick = self.clockwork.tick;
         for (&partition, owned) in &mut self.owned {
             let status = self.source.status(partition);
-            let standing = if status.ended && owned.held.is_empty() {
+            let standing = if status.ended && owned.held.is_empty() && owned.proposed.is_none() {
                 Standing::Ended
             } else if owned.held.is_empty() && status.idle_for() >= self.clockwork.idle {
                 Standing::Idle
@@ -364,6 +382,10 @@ impl LiveWorker<'_> {
             let decision = Decision::Advance { partition, offset: owned.reader.next(), watermark };
             owned.proposed = Some(decision.clone());
             self.control.tell(Message::Proposed(decision));
+        }
+        if self.until_end {
+            // The log has the partitions that it had when the run started.
+            return;
         }
         // The inputs stand at a tick's end; the watermark just below the tick promises no more than they do.
         let watermark = self.pipeline.events.time().saturating_sub(tick.length());

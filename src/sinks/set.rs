@@ -29,6 +29,9 @@ pub enum Pace {
     Live,
 }
 
+/// What a sink is given at least to put away what it has, when a run stops.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The sinks of a run. Dropped without an end, it aborts them, and waits for that.
 pub struct SinkSet {
     threads: Vec<SinkThread>,
@@ -135,15 +138,16 @@ impl SinkSet {
     /// # Panics
     /// If a sink panicked, with its panic.
     pub fn suspend(mut self, since: Instant, patience: Duration) -> Result<(), SinkError> {
-        let until = since + patience;
+        // Whoever has all may say so, however late it was told.
+        let until = (since + patience).max(Instant::now() + GRACE);
         self.threads.iter().for_each(|thread| thread.end(Ending::Suspend));
+        let late: Vec<bool> = self.threads.iter().map(|thread| !thread.has_ended(until)).collect();
+        if late.contains(&true) {
+            self.stop.raise();
+        }
         let mut outcome = Ok(());
-        for thread in self.threads.drain(..) {
-            let mut late = None;
-            if !thread.has_ended(until) {
-                late = Some(SinkError::not_drained(thread.gauges(), patience));
-                self.stop.raise();
-            }
+        for (thread, late) in self.threads.drain(..).zip(late) {
+            let late = late.then(|| SinkError::not_drained(thread.gauges(), patience));
             let ended = thread.join();
             outcome = outcome.and(late.map_or(ended, Err));
         }

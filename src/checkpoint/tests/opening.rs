@@ -291,10 +291,16 @@ fn if_no_snapshot_is_whole_nothing_is_begun_anew_by_itself() {
     assert!(error(directory.path()).contains("it ends too early"));
     // The journal is whole, and tells all that was decided.
     let trusting = StateDirectory::open_from_start(directory.path(), &ours(), OtherPipeline::Refuse).unwrap();
-    let (mut state, recovered) = trusting;
+    let (state, recovered) = trusting;
     let advances = recovered.decisions.iter().filter(|decision| matches!(decision, Decision::Advance { .. })).count();
     assert_eq!((recovered.snapshot.is_none(), advances), (true, 4));
+    let files = contents(directory.path()).len();
+    drop(state);
+    let (mut state, recovered) =
+        StateDirectory::open_from_start(directory.path(), &ours(), OtherPipeline::Refuse).unwrap();
+    assert_eq!(contents(directory.path()).len(), files, "nothing goes before the run can begin");
     // What is published then does not build on what was there.
+    recovered.unbelieved.unwrap().delete().unwrap();
     state.publish(&rows(80, 1)).unwrap();
     drop(state);
     let (_state, recovered) = open(directory.path()).unwrap();

@@ -153,7 +153,7 @@ impl RedisSink {
             return Ok(());
         }
         // First, so that a call that fails and is made again has not taken the batch yet.
-        if self.rows.bytes() >= FLUSH_BYTES {
+        if self.flush.is_some() || self.rows.bytes() >= FLUSH_BYTES {
             self.flush_rows()?;
         }
         self.rows.write(batch, self.durable);

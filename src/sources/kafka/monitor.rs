@@ -25,8 +25,8 @@ const DESCRIBE_INTERVAL: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Answers that are further apart than this, or four intervals, do not belong together.
 const GAP_MAX: Duration = Duration::from_secs(1);
-/// A topic is gone when this many descriptions in a row say so: a broker that starts may not know it yet.
-const GONE_AFTER: u32 = 3;
+/// A topic is gone when all descriptions have said so for this long: a broker that starts may not know it yet.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// What the latest answer said of a partition, and since when all answers have said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl Shared {
 
     fn watch(&self, client: &AdminClient<Context>) {
         let mut described = Instant::now();
-        let mut unknown = 0;
+        let mut unknown = None;
         let mut outage: Option<Instant> = None;
         loop {
             let started = Instant::now();
@@ -203,20 +203,20 @@ impl Shared {
         outcome
     }
 
-    fn describe(&self, client: &AdminClient<Context>, unknown: &mut u32) {
+    /// `unknown`: since when the brokers say that there is no such topic.
+    fn describe(&self, client: &AdminClient<Context>, unknown: &mut Option<Instant>) {
         let described = native::describe(client.inner(), &self.topic, ANSWER_TIMEOUT);
         let mut state = self.state();
         match described {
             Ok(topic) if topic.id != self.described.id => state.problem = Some(Problem::Recreated),
             Ok(topic) => {
-                *unknown = 0;
+                *unknown = None;
                 let count = state.answers.len().max(topic.partitions as usize);
                 state.answers.resize(count, None);
                 state.ends.resize(count, None);
             }
             Err(Failure { code: RDKafkaErrorCode::UnknownTopicOrPartition, .. }) => {
-                *unknown += 1;
-                if *unknown >= GONE_AFTER {
+                if unknown.get_or_insert_with(Instant::now).elapsed() >= GONE_AFTER {
                     state.problem = Some(Problem::Gone);
                 }
             }
