@@ -118,6 +118,11 @@ impl Course {
         self.trained / self.batch + u64::from(self.trained % self.batch > 1)
     }
 
+    /// Batches that are done, of all epochs.
+    fn done(&self, position: &Position) -> u64 {
+        u64::from(position.epoch - 1) * self.batches() + position.batches
+    }
+
     fn sample(&self, place: u64) -> usize {
         self.parts.as_ref().map_or(place, |parts| parts.at(self.held_out + place)) as usize
     }
@@ -146,7 +151,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
         let before = position.steps;
         let mut samples = 0;
         if !position.stopped && position.epoch <= self.plan.epochs {
-            let mut told = Told::new(self.plan, position.batches)?;
+            let mut told = Told::new(self.plan, course.done(&position))?;
             let (sender, receiver) = sync_channel(AHEAD);
             let feeding = (position.epoch, position.batches);
             let (feed, epochs) = (self.feed, self.plan.epochs);
@@ -326,14 +331,15 @@ struct Told {
     events: Option<EventFile>,
     started: Instant,
     last: Option<Instant>,
-    skipped: u64,
+    /// Batches of earlier runs.
+    done_before: u64,
 }
 
 impl Told {
-    fn new(plan: &Plan, skipped: u64) -> Result<Told, TrainError> {
+    fn new(plan: &Plan, done_before: u64) -> Result<Told, TrainError> {
         let dir = plan.tensorboard.as_ref().map(|dir| dir.join(plan.parameters.subject().name()));
         let events = dir.map(|dir| EventFile::create(&dir)).transpose()?;
-        Ok(Told { events, started: Instant::now(), last: None, skipped })
+        Ok(Told { events, started: Instant::now(), last: None, done_before })
     }
 
     #[expect(clippy::too_many_arguments, reason = "it is told everything")]
@@ -347,16 +353,8 @@ impl Told {
         samples: u64,
         progress: &Progress,
     ) -> Result<(), TrainError> {
-        let epochs = u64::from(position.epoch - 1);
-        progress.training(&TrainingUpdate {
-            done: epochs * course.batches() + position.batches,
-            total: u64::from(plan.epochs) * course.batches(),
-            done_before: self.skipped,
-            samples,
-            epoch: position.epoch,
-            epochs: plan.epochs,
-            losses: names.iter().copied().zip(losses.iter().copied()).collect(),
-        });
+        let losses_by_name = names.iter().copied().zip(losses.iter().copied()).collect();
+        progress.training(&self.update(plan, course, position, samples, losses_by_name));
         let Some(events) = &mut self.events else { return Ok(()) };
         if self.last.is_some_and(|last| last.elapsed() < TOLD_EVERY) {
             return Ok(());
@@ -368,6 +366,25 @@ impl Told {
         events.scalars(position.steps as u64, &scalars)
     }
 
+    fn update(
+        &self,
+        plan: &Plan,
+        course: &Course,
+        position: &Position,
+        samples: u64,
+        losses: Vec<(&'static str, f64)>,
+    ) -> TrainingUpdate {
+        TrainingUpdate {
+            done: course.done(position),
+            total: u64::from(plan.epochs) * course.batches(),
+            done_before: self.done_before,
+            samples,
+            epoch: position.epoch,
+            epochs: plan.epochs,
+            losses,
+        }
+    }
+
     fn epoch(&mut self, position: &Position, values: &[(&str, f64)]) -> Result<(), TrainError> {
         let text: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.6}")).collect();
         tracing::info!(epoch = position.epoch, "{}", text.join("  "));
@@ -375,5 +392,57 @@ impl Told {
         let scalars: Vec<(String, f64)> =
             values.iter().map(|(name, value)| (format!("epoch/{name}"), *value)).collect();
         events.scalars(u64::from(position.epoch), &scalars)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use eddyline::config::Config;
+    use eddyline::learn::LogFormat;
+    use eddyline::train::options::{Device, Hyperparameters, Subject};
+
+    const BATCHES: u64 = 5;
+
+    /// Batches without anything in them.
+    struct Nothing;
+
+    impl Feed for Nothing {
+        type Batch = ();
+
+        fn samples(&self) -> u64 {
+            4 * BATCHES
+        }
+
+        fn batch(&self, _: u32, _: u64, _: &[usize]) {}
+    }
+
+    fn plan(dir: &Path, epochs: u32) -> Plan {
+        Plan {
+            data: dir.join("log.csv"),
+            format: LogFormat::of(&Config::default()).unwrap(),
+            dir: dir.to_owned(),
+            parameters: Hyperparameters { batch: 4, ..Hyperparameters::new(Subject::Embeddings) },
+            epochs,
+            patience: None,
+            device: Device::Cpu,
+            threads: None,
+            checkpoint_s: 300,
+            restart: false,
+            tensorboard: None,
+        }
+    }
+
+    #[test]
+    fn what_earlier_runs_did_is_not_taken_for_this_ones_speed() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(dir.path(), 10);
+        let course = Course::new(&Nothing, &plan);
+        let mut position = Position { epoch: 8, batches: 2, ..Position::default() };
+        let told = Told::new(&plan, course.done(&position)).unwrap();
+        position.batches += 1;
+        let update = told.update(&plan, &course, &position, 4, Vec::new());
+        assert_eq!((update.done, update.done_before, update.total), (38, 37, 50));
     }
 }
