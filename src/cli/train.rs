@@ -68,7 +68,8 @@ struct RunArgs {
     /// Time between checkpoints; there is one after every epoch, too
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     checkpoint: Duration,
-    /// Begin anew where there is a checkpoint of another run; new embeddings remove the directory's policies
+    /// Begin anew where there is a checkpoint; new embeddings remove the directory's policies. Given once: what it began goes on
+    /// without it
     #[arg(long)]
     restart: bool,
     /// Where TensorBoard's event files go, or none [default: tensorboard in the model directory]

@@ -117,7 +117,7 @@ pub(super) fn write(
 }
 
 /// Puts `bytes` at `path` so that there is the old file or the new one, whole.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let partial = path.with_extension("partial");
     let written = File::create(&partial).and_then(|mut file| {
         file.write_all(bytes)?;

@@ -32,6 +32,11 @@ pub(super) fn checkpoint_path(dir: &Path, subject: Subject) -> PathBuf {
     dir.join(format!("checkpoint_{subject}.safetensors"))
 }
 
+/// What says that new embeddings, which are under way, may take the place of policies.
+pub(super) fn replaced_path(dir: &Path) -> PathBuf {
+    dir.join("replacing_policies")
+}
+
 /// Policies that stand in a directory.
 pub(super) fn policies_in(dir: &Path) -> Vec<Algorithm> {
     Algorithm::ALL.into_iter().filter(|algorithm| dir.join(algorithm.file_name()).exists()).collect()
@@ -55,6 +60,8 @@ pub(super) fn tables(dir: &Path, tables: &Tables, position: &Position) -> Result
                 .into_iter()
                 .chain([checkpoint_path(dir, subject)])
         })
+        // The last: as long as a policy is there, so is the leave to remove it.
+        .chain([replaced_path(dir)])
         .collect();
     let companions = vec![(history_name(subject), history(position)), (MANIFEST.to_owned(), pretty(&manifest.into()))];
     Ok(tables.save(dir, companions, &obsolete)?)

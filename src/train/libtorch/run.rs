@@ -1,17 +1,18 @@
 //! From a plan to files: what is checked first, what is trained, what is left behind.
 
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::checkpoint::Position;
+use super::checkpoint::{self, Position};
 use super::embeddings::Embeddings;
 use super::error::TrainError;
 use super::network::Initial;
 use super::policies::{Policy, Transitions};
 use super::publish;
 use super::towers::Events;
-use super::trainer::{Ended, Trainer};
+use super::trainer::{Ended, Trainer, held_out};
 use eddyline::learn::Interactions;
 use eddyline::model::directory::{ModelDirectory, Tables};
 use eddyline::model::maps::IdMap;
@@ -31,7 +32,9 @@ pub(super) fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result
     keep_memory();
     let subject = plan.parameters.subject();
     let checkpoint = publish::checkpoint_path(&plan.dir, subject);
-    if subject == Subject::Embeddings && !plan.restart {
+    let replaced = Replaced::of(plan);
+    if subject == Subject::Embeddings && !plan.restart && !replaced.is_marked() {
+        // Before the log is read, which may take minutes.
         refuse_orphans(&plan.dir)?;
     }
     let log = Interactions::read(&plan.data, &plan.format)?;
@@ -48,12 +51,20 @@ pub(super) fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result
         features = log.user_features.len() + log.item_features.len(),
         "read the log; only the first four fifths of each user's events are trained on"
     );
-    fs::create_dir_all(&plan.dir).map_err(TrainError::io(&plan.dir, "create the directory"))?;
-    if plan.restart && checkpoint.exists() {
-        fs::remove_file(&checkpoint).map_err(TrainError::io(&checkpoint, "remove"))?;
+    if plan.patience.is_some() && held_out(trained as u64, &plan.parameters) == 0 {
+        let least = (1.0 / plan.parameters.held_out).ceil();
+        let what = format!(
+            "the training parts have {trained} events; --patience holds out a twentieth of them, which takes {least} at least: \
+             leave it out"
+        );
+        return Err(TrainError::TooLittle { data: plan.data.clone(), what });
     }
     let parameters = plan.parameters.json().to_string();
-    let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint };
+    let run = Position::new(&log.fingerprint, "", parameters.clone());
+    if subject == Subject::Embeddings && !plan.restart && !replaced.is_of(&run)? {
+        refuse_orphans(&plan.dir)?;
+    }
+    let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint, replaced };
     let (ended, content_hash) = match subject {
         Subject::Embeddings => (trainer.embeddings()?, None),
         Subject::Policy(_) => trainer.policy().map(|(ended, model)| (ended, Some(model.content_hash)))?,
@@ -69,15 +80,31 @@ struct Context<'a> {
     parameters: String,
     device: tch::Device,
     checkpoint: &'a Path,
+    replaced: Replaced,
 }
 
 impl Context<'_> {
+    /// What is done once it is known that there is something to train.
+    fn begin(&self) -> Result<(), TrainError> {
+        let dir = &self.plan.dir;
+        fs::create_dir_all(dir).map_err(TrainError::io(dir, "create the directory"))?;
+        if self.plan.restart && self.checkpoint.exists() {
+            fs::remove_file(self.checkpoint).map_err(TrainError::io(self.checkpoint, "remove"))?;
+        }
+        Ok(())
+    }
+
     fn embeddings(self) -> Result<Ended, TrainError> {
         let Hyperparameters { seed, lr, own, .. } = &self.plan.parameters;
         let Own::Embeddings(options) = own else { unreachable!("the subject says so") };
         let mut initial = Initial::new(*seed, self.device);
         let mut learner = Embeddings::new(self.log, options.clone(), *lr, &mut initial)?;
         let feed = Events::new(self.log, *seed);
+        self.begin()?;
+        let position = Position::new(&self.log.fingerprint, "", self.parameters.clone());
+        if self.plan.restart && !publish::policies_in(&self.plan.dir).is_empty() {
+            self.replaced.mark(&position)?;
+        }
         let ended = Trainer {
             plan: self.plan,
             learner: &mut learner,
@@ -86,7 +113,7 @@ impl Context<'_> {
             stop: self.stop,
             checkpoint: self.checkpoint.to_owned(),
         }
-        .run(Position::new(&self.log.fingerprint, "", self.parameters))?;
+        .run(position)?;
         self.progress.finish();
         let [users, items] = learner.tables(self.log)?;
         let tables = Tables {
@@ -107,6 +134,7 @@ impl Context<'_> {
         self.check_tables(&tables)?;
         let mut learner = Policy::new(&tables, &plan.parameters, self.device)?;
         let feed = Transitions::new(self.log, &plan.parameters, tables.items.dim);
+        self.begin()?;
         let ended = Trainer {
             plan,
             learner: &mut learner,
@@ -145,6 +173,36 @@ fn hash(tables: &Tables) -> String {
         hasher.update(&value.to_le_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// Leave to remove the directory's policies, given with `--restart` and kept in a file until the new embeddings are there: a run
+/// that is killed on the way goes on without being told again, and a run after the new embeddings has no such leave.
+struct Replaced(PathBuf);
+
+impl Replaced {
+    fn of(plan: &Plan) -> Replaced {
+        Replaced(publish::replaced_path(&plan.dir))
+    }
+
+    fn is_marked(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// Whether the leave was given to this run.
+    fn is_of(&self, run: &Position) -> Result<bool, TrainError> {
+        match fs::read(&self.0) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            read => Ok(read.map_err(TrainError::io(&self.0, "read"))? == Replaced::text(run)),
+        }
+    }
+
+    fn mark(&self, run: &Position) -> Result<(), TrainError> {
+        checkpoint::replace(&self.0, &Replaced::text(run))
+    }
+
+    fn text(run: &Position) -> Vec<u8> {
+        format!("{}\n{}\n", run.data, run.parameters).into_bytes()
+    }
 }
 
 /// New embeddings would leave the policies of the old ones without their tables.

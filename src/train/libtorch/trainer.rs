@@ -19,7 +19,7 @@ use super::network::duplicate;
 use super::random::{Draws, Shuffle, Stream};
 use super::tensorboard::EventFile;
 use eddyline::progress::{Progress, TrainingUpdate};
-use eddyline::train::options::Plan;
+use eddyline::train::options::{Hyperparameters, Plan};
 
 /// Batches that are filled ahead.
 const AHEAD: usize = 3;
@@ -108,7 +108,7 @@ struct Course {
 impl Course {
     fn new<F: Feed>(feed: &F, plan: &Plan) -> Course {
         let (samples, seed) = (feed.samples(), plan.parameters.seed);
-        let held_out = (samples as f64 * plan.parameters.held_out) as u64;
+        let held_out = held_out(samples, &plan.parameters);
         let parts = (held_out > 0).then(|| Shuffle::new(samples, Draws::new(seed, Stream::HeldOut, 0)));
         Course { seed, batch: feed.per_batch(plan.parameters.batch), held_out, trained: samples - held_out, parts }
     }
@@ -136,6 +136,11 @@ impl Course {
         let Some(parts) = &self.parts else { return Vec::new() };
         (0..self.held_out.min(HELD_OUT_MAX)).map(|place| parts.at(place) as usize).collect()
     }
+}
+
+/// How many of so many samples are held out.
+pub(super) fn held_out(samples: u64, parameters: &Hyperparameters) -> u64 {
+    (samples as f64 * parameters.held_out) as u64
 }
 
 /// What came of the best epoch so far.
