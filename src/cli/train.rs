@@ -275,8 +275,11 @@ fn tell(summary: &Summary, json: bool) -> Result<()> {
     row("directory", summary.dir.clone());
     let early = if summary.stopped_early { ", stopped early" } else { "" };
     row("epochs", format!("{}{early}", summary.epochs));
-    if let Some(last) = summary.last.as_object() {
-        let told = last.iter().filter(|(name, _)| !matches!(name.as_str(), "epoch" | "steps" | "samples"));
+    if let Some(metrics) = summary.metrics.as_object() {
+        if let Some(epoch) = metrics.get("epoch").filter(|&epoch| *epoch != summary.epochs) {
+            row("written", format!("epoch {epoch}, the best"));
+        }
+        let told = metrics.iter().filter(|(name, _)| !matches!(name.as_str(), "epoch" | "steps" | "samples"));
         told.for_each(|(name, value)| {
             row(name, value.as_f64().map_or_else(|| value.to_string(), |v| format!("{v:.6}")))
         });

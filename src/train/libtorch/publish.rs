@@ -154,7 +154,7 @@ fn entry(position: &Position, shapes: Value, content_hash: Option<&str>) -> Valu
         "data": position.data,
         "parameters": parsed(&position.parameters),
         "epochs": position.epoch - 1,
-        "metrics": position.history.last().map(|line| parsed(line)),
+        "metrics": position.written().map(parsed),
         "shapes": shapes,
     });
     if !position.tables.is_empty() {

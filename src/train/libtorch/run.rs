@@ -251,7 +251,7 @@ fn summary(plan: &Plan, ended: Ended, content_hash: Option<String>) -> Summary {
         samples,
         elapsed_s,
         samples_per_s: if elapsed_s > 0.0 { samples as f64 / elapsed_s } else { 0.0 },
-        last: position.history.last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(),
+        metrics: position.written().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(),
         content_hash,
     }
 }

@@ -102,4 +102,10 @@ fn training_stops_when_nothing_gets_better() {
     assert_eq!((summary["stopped_early"].as_bool(), metrics.len()), (Some(true), at + 3), "{metrics:?}");
     let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["reinforce"]["best"]["epoch"], at + 1);
+    // The metrics are those of the weights that are written.
+    let written: Value = serde_json::from_str(history.lines().nth(at).unwrap()).unwrap();
+    assert_eq!((&manifest["reinforce"]["metrics"], &summary["metrics"]), (&written, &written));
+    let again =
+        succeed(&place.train("reinforce", &dir, &flags.map(|flag| if flag == "--json" { "-q" } else { flag })[..6]));
+    assert!(again.contains(&format!("written            epoch {}, the best\n", at + 1)), "{again}");
 }
