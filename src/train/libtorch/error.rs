@@ -126,6 +126,14 @@ pub(super) enum TrainError {
         /// The log.
         data: PathBuf,
     },
+    /// Two trainings of a kind at once.
+    #[error("{}: another train {subject} is at work in it; wait until it is done, or use another directory", dir.display())]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+        /// What is trained.
+        subject: Subject,
+    },
     /// Told to stop.
     #[error("stopped at epoch {epoch}, batch {batch}, with a checkpoint; the same command goes on from there")]
     Stopped {

@@ -1,6 +1,6 @@
 //! From a plan to files: what is checked first, what is trained, what is left behind.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -84,14 +84,23 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// What is done once it is known that there is something to train.
-    fn begin(&self) -> Result<(), TrainError> {
+    /// What is done once it is known that there is something to train. Two trainings of a kind would write one checkpoint; the
+    /// file keeps the second out while it is open.
+    fn begin(&self) -> Result<File, TrainError> {
         let dir = &self.plan.dir;
         fs::create_dir_all(dir).map_err(TrainError::io(dir, "create the directory"))?;
+        let subject = self.plan.parameters.subject();
+        let path = publish::lock_path(dir, subject);
+        let lock = File::create(&path).map_err(TrainError::io(&path, "create"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(TrainError::Busy { dir: dir.clone(), subject }),
+            Err(TryLockError::Error(reason)) => return Err(TrainError::io(&path, "lock")(reason)),
+        }
         if self.plan.restart && self.checkpoint.exists() {
             fs::remove_file(self.checkpoint).map_err(TrainError::io(self.checkpoint, "remove"))?;
         }
-        Ok(())
+        Ok(lock)
     }
 
     fn embeddings(self) -> Result<Ended, TrainError> {
@@ -100,7 +109,7 @@ impl Context<'_> {
         let mut initial = Initial::new(*seed, self.device);
         let mut learner = Embeddings::new(self.log, options.clone(), *lr, &mut initial)?;
         let feed = Events::new(self.log, *seed);
-        self.begin()?;
+        let _alone = self.begin()?;
         let position = Position::new(&self.log.fingerprint, "", self.parameters.clone());
         if self.plan.restart && !publish::policies_in(&self.plan.dir).is_empty() {
             self.replaced.mark(&position)?;
@@ -134,7 +143,7 @@ impl Context<'_> {
         self.check_tables(&tables)?;
         let mut learner = Policy::new(&tables, &plan.parameters, self.device)?;
         let feed = Transitions::new(self.log, &plan.parameters, tables.items.dim);
-        self.begin()?;
+        let _alone = self.begin()?;
         let ended = Trainer {
             plan,
             learner: &mut learner,

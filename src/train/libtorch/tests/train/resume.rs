@@ -68,6 +68,11 @@ fn a_signal_leaves_a_checkpoint_and_a_word() {
     while !history.exists() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
+    let told = failure(&place.train("reinforce", &dir, &["--epochs", "1"]));
+    assert!(
+        told.ends_with("another train reinforce is at work in it; wait until it is done, or use another directory"),
+        "{told}"
+    );
     let kill = format!("kill -TERM {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
