@@ -246,7 +246,7 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
         patience: run.patience,
         device: run.device,
         threads: run.threads.map(|threads| threads as usize),
-        checkpoint_s: run.checkpoint.ms() / 1000,
+        checkpoint: std::time::Duration::from_millis(run.checkpoint.ms()),
         restart: run.restart,
         tensorboard,
     })
@@ -331,5 +331,7 @@ mod tests {
         let Own::Bcq(_, own) = &plan.parameters.own else { panic!("{plan:?}") };
         assert_eq!((own.lambda, plan.patience, plan.parameters.held_out), (0.5, Some(3), HELD_OUT));
         assert_eq!((plan.device, plan.tensorboard), (Device::Cuda(1), None));
+        let plan = parsed(&["ddpg", "--checkpoint", "500ms"]);
+        assert_eq!(plan.checkpoint, std::time::Duration::from_millis(500));
     }
 }

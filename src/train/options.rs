@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json, to_value};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::learn::LogFormat;
 use crate::model::algorithm::Algorithm;
@@ -258,8 +259,8 @@ pub struct Plan {
     pub device: Device,
     /// Threads of libtorch; `None` leaves it to libtorch, one a core.
     pub threads: Option<usize>,
-    /// Write a checkpoint at least so often, besides each epoch's end; in seconds.
-    pub checkpoint_s: u64,
+    /// Write a checkpoint at least so often, besides each epoch's end.
+    pub checkpoint: Duration,
     /// Forget an earlier run's checkpoint, and replace what is in the directory.
     pub restart: bool,
     /// Write TensorBoard's event files here.

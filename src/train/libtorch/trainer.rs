@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::checkpoint::{self, Position};
 use super::error::TrainError;
@@ -212,7 +212,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
                 }
                 told.batch(self.plan, self.learner.losses(), course, position, &losses, *samples, self.progress)?;
                 let asked = self.stop.load(Ordering::Relaxed);
-                if asked || saved.elapsed().as_secs() >= self.plan.checkpoint_s {
+                if asked || saved.elapsed() >= self.plan.checkpoint {
                     self.save(position, best.as_ref())?;
                     saved = Instant::now();
                 }
@@ -272,6 +272,18 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
         })
     }
 
+    /// Losses can be numbers when weights no longer are: those of the last step, and those that a relu hides. A checkpoint that
+    /// held them would be the end of the training.
+    fn check_tensors(&self, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
+        for (key, tensor) in tensors {
+            // A sum of finite 32-bit numbers is finite in 64 bits, and any that are not make it so.
+            if !tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+                return Err(TrainError::Diverged { subject: self.plan.parameters.subject(), key: key.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes up a checkpoint of the same run.
     fn go_on(&mut self, position: &mut Position) -> Result<Option<Best>, TrainError> {
         let path = &self.checkpoint;
@@ -306,6 +318,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
 
     fn save(&mut self, position: &Position, best: Option<&Best>) -> Result<(), TrainError> {
         let mut tensors = self.learner.tensors();
+        self.check_tensors(&tensors)?;
         if let Some(Best(copies)) = best {
             tensors.extend(copies.iter().map(|(name, tensor)| {
                 let name = if name.starts_with("best.") { name.clone() } else { format!("best.{name}") };
@@ -433,10 +446,56 @@ mod tests {
             patience: None,
             device: Device::Cpu,
             threads: None,
-            checkpoint_s: 300,
+            checkpoint: Duration::from_secs(300),
             restart: false,
             tensorboard: None,
         }
+    }
+
+    /// Its losses are numbers; after the step of this number its weight is none.
+    struct Broken(Tensor, i64);
+
+    impl Learner for Broken {
+        type Batch = ();
+
+        fn losses(&self) -> &'static [&'static str] {
+            &["loss"]
+        }
+
+        fn step(&mut self, (): &(), step: i64) -> Result<Vec<f64>, TchError> {
+            let value = if step < self.1 { step as f64 } else { f64::NAN };
+            drop(self.0.f_fill_(value)?);
+            Ok(vec![0.5])
+        }
+
+        fn held_out(&self, (): &()) -> Result<(&'static str, f64), TchError> {
+            Ok(("metric", 0.0))
+        }
+
+        fn tensors(&self) -> Vec<(String, Tensor)> {
+            vec![("weight".into(), self.0.shallow_clone())]
+        }
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_do_not_reach_a_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(dir.path(), 3);
+        let checkpoint = dir.path().join("checkpoint");
+        let mut learner = Broken(Tensor::zeros([3], (Kind::Float, tch::Device::Cpu)), 2 * BATCHES as i64);
+        let ended = Trainer {
+            plan: &plan,
+            learner: &mut learner,
+            feed: &Nothing,
+            progress: &Progress::hidden(),
+            stop: &AtomicBool::new(false),
+            checkpoint: checkpoint.clone(),
+        }
+        .run(Position::new("", "", String::new()));
+        let error = ended.unwrap_err().to_string();
+        assert!(error.starts_with("embeddings: \"weight\" has a value that is no finite number"), "{error}");
+        let kept = checkpoint::read(&checkpoint).unwrap().unwrap();
+        assert_eq!((kept.position.epoch, &kept.tensors[0].1), (2, &vec![BATCHES as f32; 3]));
     }
 
     #[test]
