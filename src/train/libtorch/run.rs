@@ -4,6 +4,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde_json::json;
 
 use super::checkpoint::{self, Position};
 use super::embeddings::Embeddings;
@@ -11,11 +14,13 @@ use super::error::TrainError;
 use super::network::Initial;
 use super::policies::{Policy, Transitions};
 use super::publish;
+use super::spectral::spectral;
 use super::towers::Events;
 use super::trainer::{Ended, Trainer, held_out};
 use eddyline::learn::Interactions;
 use eddyline::model::directory::{ModelDirectory, Tables};
 use eddyline::model::maps::IdMap;
+use eddyline::model::weights::Embedding;
 use eddyline::progress::Progress;
 use eddyline::train::Summary;
 use eddyline::train::options::{Device, Hyperparameters, Own, Plan, Subject};
@@ -66,7 +71,10 @@ pub(super) fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result
     }
     let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint, replaced };
     let (ended, content_hash) = match subject {
-        Subject::Embeddings => (trainer.embeddings()?, None),
+        Subject::Embeddings => match &plan.parameters.own {
+            Own::Spectral(options) => (trainer.spectral(options.dim)?, None),
+            _ => (trainer.embeddings()?, None),
+        },
         Subject::Policy(_) => trainer.policy().map(|(ended, model)| (ended, Some(model.content_hash)))?,
     };
     Ok(summary(plan, ended, content_hash))
@@ -110,10 +118,7 @@ impl Context<'_> {
         let mut learner = Embeddings::new(self.log, options.clone(), *lr, &mut initial)?;
         let feed = Events::new(self.log, *seed);
         let _alone = self.begin()?;
-        let position = Position::new(&self.log.fingerprint, "", self.parameters.clone());
-        if self.plan.restart && !publish::policies_in(&self.plan.dir).is_empty() {
-            self.replaced.mark(&position)?;
-        }
+        let position = self.position()?;
         let ended = Trainer {
             plan: self.plan,
             learner: &mut learner,
@@ -125,14 +130,47 @@ impl Context<'_> {
         .run(position)?;
         self.progress.finish();
         let [users, items] = learner.tables(self.log)?;
-        let tables = Tables {
-            users: publish::embedding(&users, Subject::Embeddings, "user_embeddings")?,
-            items: publish::embedding(&items, Subject::Embeddings, "item_embeddings")?,
-            user_map: IdMap::from_ids(self.log.users.clone())?,
-            item_map: IdMap::from_ids(self.log.items[..self.log.catalogue].to_vec())?,
-        };
-        publish::tables(&self.plan.dir, &tables, &ended.position)?;
+        let users = publish::embedding(&users, Subject::Embeddings, "user_embeddings")?;
+        let items = publish::embedding(&items, Subject::Embeddings, "item_embeddings")?;
+        self.publish(users, items, &ended.position)?;
         Ok(ended)
+    }
+
+    /// Computed in one go: there is nothing to go on from, and no checkpoint.
+    fn spectral(self, dim: usize) -> Result<Ended, TrainError> {
+        let _alone = self.begin()?;
+        let mut position = self.position()?;
+        if let Some(found) = checkpoint::read(self.checkpoint)? {
+            let difference = found.position.difference(&position).unwrap_or_else(|| "other parameters".into());
+            return Err(TrainError::OtherRun { path: self.checkpoint.to_owned(), difference });
+        }
+        let started = Instant::now();
+        let found = spectral(self.log, dim, self.plan.parameters.seed)?;
+        let Some(probability) = found.probability else {
+            let what = "no user has two training events, so that nothing follows anything".into();
+            return Err(TrainError::TooLittle { data: self.plan.data.clone(), what });
+        };
+        let samples: u64 = (0..self.log.users.len()).map(|user| self.log.train(user).len() as u64).sum();
+        position.history = vec![json!({ "epoch": 1, "samples": samples, "mean_probability": probability }).to_string()];
+        position.epoch = 2;
+        let users = Embedding { rows: self.log.users.len(), dim, data: vec![0.0; self.log.users.len() * dim] };
+        self.publish(users, found.items, &position)?;
+        Ok(Ended { position, batches: found.passes, samples: samples * found.passes, elapsed: started.elapsed() })
+    }
+
+    /// Where new embeddings begin. Leave to remove policies is noted where it was given.
+    fn position(&self) -> Result<Position, TrainError> {
+        let position = Position::new(&self.log.fingerprint, "", self.parameters.clone());
+        if self.plan.restart && !publish::policies_in(&self.plan.dir).is_empty() {
+            self.replaced.mark(&position)?;
+        }
+        Ok(position)
+    }
+
+    fn publish(&self, users: Embedding, items: Embedding, position: &Position) -> Result<(), TrainError> {
+        let user_map = IdMap::from_ids(self.log.users.clone())?;
+        let item_map = IdMap::from_ids(self.log.items[..self.log.catalogue].to_vec())?;
+        publish::tables(&self.plan.dir, &Tables { users, items, user_map, item_map }, position)
     }
 
     fn policy(self) -> Result<(Ended, ModelDirectory), TrainError> {

@@ -38,6 +38,33 @@ fn every_training_leaves_a_directory_that_is_read() {
     assert!(files(&dir).keys().all(|name| !name.contains("partial")));
 }
 
+#[test]
+fn spectral_vectors_are_tables_as_others_are() {
+    let place = Place::new();
+    let (dir, other) = (place.path("model"), place.path("other"));
+    let train = |dir, more: &[_]| {
+        let flags =
+            ["train", "embeddings", text(&place.log), "--method", "spectral", "--dim", "8", "--model-dir", text(dir)];
+        [&flags[..], more].concat()
+    };
+    let told = succeed(&train(&dir, &["-q"]));
+    assert!(told.contains("mean_probability"), "{told}");
+    let tables = Tables::load(&dir).unwrap().unwrap();
+    assert!(tables.users.data.iter().all(|&value| value == 0.0));
+    assert!(tables.items.data[..8].iter().all(|&value| value != 0.0));
+    succeed(&train(&other, &["-q"]));
+    assert_eq!(differences(&dir, &other), [""; 0]);
+    succeed(&place.train("ddpg", &dir, &["--epochs", "1", "--behavior-weight", "1", "-q"]));
+    let told = failure(&train(&dir, &[]));
+    assert!(told.contains("model_ddpg.pt, trained on the embeddings that are there now"), "{told}");
+    let told = failure(&train(&dir, &["--epochs", "30"]));
+    assert!(told.contains("--epochs is of --method dssm"), "{told}");
+    // Nor do the two methods go on from each other.
+    succeed(&place.train("embeddings", &other, &["--epochs", "1", "-q"]));
+    let told = failure(&train(&other, &[]));
+    assert!(told.contains("checkpoint_embeddings.safetensors: a checkpoint of a run with"), "{told}");
+}
+
 /// The `.safetensors` holds what the `.pt` holds; what is read of the `.pt` and written again is the same file.
 fn same_tensors(dir: &Path, algorithm: Algorithm) {
     let pt = std::fs::read(dir.join(algorithm.file_name())).unwrap();
