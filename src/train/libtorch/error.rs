@@ -142,6 +142,9 @@ pub(super) enum TrainError {
         /// Batches of it that are done.
         batch: u64,
     },
+    /// Told to stop where there is nothing to go on from.
+    #[error("stopped, and nothing was written; the same command begins anew")]
+    Interrupted,
     /// The thread that fills batches is gone.
     #[error("the thread that prepares batches has stopped")]
     Loader,

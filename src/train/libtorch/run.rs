@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
@@ -14,14 +14,14 @@ use super::error::TrainError;
 use super::network::Initial;
 use super::policies::{Policy, Transitions};
 use super::publish;
-use super::spectral::spectral;
+use super::spectral::{PRODUCTS, spectral};
 use super::towers::Events;
 use super::trainer::{Ended, Trainer, held_out};
 use eddyline::learn::Interactions;
 use eddyline::model::directory::{ModelDirectory, Tables};
 use eddyline::model::maps::IdMap;
 use eddyline::model::weights::Embedding;
-use eddyline::progress::Progress;
+use eddyline::progress::{Progress, TrainingUpdate};
 use eddyline::train::Summary;
 use eddyline::train::options::{Device, Hyperparameters, Own, Plan, Subject};
 
@@ -145,17 +145,32 @@ impl Context<'_> {
             return Err(TrainError::OtherRun { path: self.checkpoint.to_owned(), difference });
         }
         let started = Instant::now();
-        let found = spectral(self.log, dim, self.plan.parameters.seed)?;
+        let samples: u64 = (0..self.log.users.len()).map(|user| self.log.train(user).len() as u64).sum();
+        let goes_on = |product: u32| {
+            let done = u64::from(product - 1);
+            self.progress.training(&TrainingUpdate {
+                done,
+                total: PRODUCTS.into(),
+                samples: samples * done,
+                epoch: product,
+                epochs: PRODUCTS,
+                ..TrainingUpdate::default()
+            });
+            !self.stop.load(Ordering::Relaxed)
+        };
+        let found = spectral(self.log, dim, self.plan.parameters.seed, goes_on)?;
+        self.progress.finish();
+        let found = found.ok_or(TrainError::Interrupted)?;
         let Some(probability) = found.probability else {
             let what = "no user has two training events, so that nothing follows anything".into();
             return Err(TrainError::TooLittle { data: self.plan.data.clone(), what });
         };
-        let samples: u64 = (0..self.log.users.len()).map(|user| self.log.train(user).len() as u64).sum();
         position.history = vec![json!({ "epoch": 1, "samples": samples, "mean_probability": probability }).to_string()];
         position.epoch = 2;
         let users = Embedding { rows: self.log.users.len(), dim, data: vec![0.0; self.log.users.len() * dim] };
         self.publish(users, found.items, &position)?;
-        Ok(Ended { position, batches: found.passes, samples: samples * found.passes, elapsed: started.elapsed() })
+        let batches = PRODUCTS.into();
+        Ok(Ended { position, batches, samples: samples * batches, elapsed: started.elapsed() })
     }
 
     /// Where new embeddings begin. Leave to remove policies is noted where it was given.

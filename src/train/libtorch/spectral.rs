@@ -32,8 +32,10 @@ use eddyline::model::weights::Embedding;
 const WINDOW: usize = 3;
 /// Columns beyond those that are wanted.
 const MORE: usize = 16;
-/// Products with G. More change the vectors, but no longer what can be done with them.
+/// Products with G, before the one that the last step takes. More change the vectors, but no longer what can be done with them.
 const ITERATIONS: u32 = 12;
+/// Products with G in all.
+pub(super) const PRODUCTS: u32 = ITERATIONS + 1;
 /// Eigenvalues below this share of the largest are none: a log of few transitions has fewer dimensions than are asked for.
 const LEAST: f64 = 1e-9;
 
@@ -45,19 +47,28 @@ pub(super) struct Spectral {
     /// The mean, over all pairs, of the probability that the best estimate in these dimensions gives to the item that came; `None`
     /// where no user has two training events.
     pub(super) probability: Option<f64>,
-    /// Ways through the log.
-    pub(super) passes: u64,
 }
 
-/// The vectors of a log's items.
-pub(super) fn spectral(log: &Interactions, dim: usize, seed: u64) -> Result<Spectral, TchError> {
+/// The vectors of a log's items. `goes_on` is asked before each product, with its number from 1; `None` where it says no.
+pub(super) fn spectral(
+    log: &Interactions,
+    dim: usize,
+    seed: u64,
+    goes_on: impl Fn(u32) -> bool,
+) -> Result<Option<Spectral>, TchError> {
     let pairs = Pairs::new(log);
     let (count, columns) = (log.catalogue, (dim + MORE).min(log.catalogue));
     let mut start = vec![0.0; count * columns];
     Draws::new(seed, Stream::Weights, 0).fill_normal(0, &mut start);
     let mut basis = orthonormal(&start.into_iter().map(f64::from).collect::<Vec<_>>(), columns)?;
-    for _ in 0..ITERATIONS {
+    for number in 1..=ITERATIONS {
+        if !goes_on(number) {
+            return Ok(None);
+        }
         basis = orthonormal(&pairs.product(&basis, columns), columns)?;
+    }
+    if !goes_on(PRODUCTS) {
+        return Ok(None);
     }
     let image = matrix(&pairs.product(&basis, columns), columns)?;
     let basis = matrix(&basis, columns)?;
@@ -82,11 +93,10 @@ pub(super) fn spectral(log: &Interactions, dim: usize, seed: u64) -> Result<Spec
     let data = items.into_iter().map(|value| if scale > 0.0 { (value / scale) as f32 } else { 0.0 }).collect();
     let total: f64 = pairs.weight.iter().sum();
     let kept: f64 = values[columns - kept..].iter().sum();
-    Ok(Spectral {
+    Ok(Some(Spectral {
         items: Embedding { rows: count + 1, dim, data },
         probability: (total > 0.0).then(|| kept / total),
-        passes: 2 * u64::from(ITERATIONS + 1),
-    })
+    }))
 }
 
 /// What follows what in a log.

@@ -362,7 +362,8 @@ fn spectral_vectors_are_those_of_what_follows_what() {
     let rows = (0..USERS).flat_map(|user| log.train(user).map(move |row| (user, row)));
     let trained: Vec<i64> = rows.flat_map(|(user, row)| [user as i64, log.item[row].into()]).collect();
     case.integers("input.events", &[trained.len() / 2, 2], trained);
-    let found = spectral(&log, DIM, 3).unwrap();
+    assert!(spectral(&log, DIM, 3, |product| product < 2).unwrap().is_none(), "it was told to stop");
+    let found = spectral(&log, DIM, 3, |_| true).unwrap().unwrap();
     assert_eq!((found.items.rows, found.items.dim), (ITEMS + 1, DIM));
     case.floats("after.items", &[ITEMS + 1, DIM], &found.items.data);
     case.floats("after.probability", &[1], &[found.probability.unwrap() as f32]);
