@@ -138,6 +138,10 @@ impl Context<'_> {
 
     /// Computed in one go: there is nothing to go on from, and no checkpoint.
     fn spectral(self, dim: usize) -> Result<Ended, TrainError> {
+        if (0..self.log.users.len()).all(|user| self.log.train(user).len() < 2) {
+            let what = "no user has two training events, so that nothing follows anything".into();
+            return Err(TrainError::TooLittle { data: self.plan.data.clone(), what });
+        }
         let _alone = self.begin()?;
         let mut position = self.position()?;
         if let Some(found) = checkpoint::read(self.checkpoint)? {
@@ -161,11 +165,8 @@ impl Context<'_> {
         let found = spectral(self.log, dim, self.plan.parameters.seed, goes_on)?;
         self.progress.finish();
         let found = found.ok_or(TrainError::Interrupted)?;
-        let Some(probability) = found.probability else {
-            let what = "no user has two training events, so that nothing follows anything".into();
-            return Err(TrainError::TooLittle { data: self.plan.data.clone(), what });
-        };
-        position.history = vec![json!({ "epoch": 1, "samples": samples, "mean_probability": probability }).to_string()];
+        let told = json!({ "epoch": 1, "samples": samples, "mean_probability": found.probability });
+        position.history = vec![told.to_string()];
         position.epoch = 2;
         let users = Embedding { rows: self.log.users.len(), dim, data: vec![0.0; self.log.users.len() * dim] };
         self.publish(users, found.items, &position)?;

@@ -44,12 +44,11 @@ const LEAST: f64 = 1e-9;
 pub(super) struct Spectral {
     /// One row an item, and the unknown item's, zero.
     pub(super) items: Embedding,
-    /// The mean, over all pairs, of the probability that the best estimate in these dimensions gives to the item that came; `None`
-    /// where no user has two training events.
-    pub(super) probability: Option<f64>,
+    /// The mean, over all pairs, of the probability that the best estimate in these dimensions gives to the item that came.
+    pub(super) probability: f64,
 }
 
-/// The vectors of a log's items. `goes_on` is asked before each product, with its number from 1; `None` where it says no.
+/// The vectors of a log's items, one user of which has two training events at least. `goes_on` is asked before each product, with its number from 1; `None` where it says no.
 pub(super) fn spectral(
     log: &Interactions,
     dim: usize,
@@ -93,10 +92,7 @@ pub(super) fn spectral(
     let data = items.into_iter().map(|value| if scale > 0.0 { (value / scale) as f32 } else { 0.0 }).collect();
     let total: f64 = pairs.weight.iter().sum();
     let kept: f64 = values[columns - kept..].iter().sum();
-    Ok(Some(Spectral {
-        items: Embedding { rows: count + 1, dim, data },
-        probability: (total > 0.0).then(|| kept / total),
-    }))
+    Ok(Some(Spectral { items: Embedding { rows: count + 1, dim, data }, probability: kept / total }))
 }
 
 /// What follows what in a log.
