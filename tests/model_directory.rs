@@ -10,7 +10,8 @@ use std::{fs, path::Path};
 
 use eddyline::model::{
     algorithm::Algorithm,
-    directory::ModelDirectory,
+    directory::{MANIFEST, ModelDirectory, Tables},
+    error::ModelError,
     layers,
     maps::IdMap,
     state_dict::{Nesting, StateDict, Tensor},
@@ -80,6 +81,73 @@ fn saving_is_deterministic_and_the_hash_follows_the_content() {
     let other = ModelDirectory::save(&dir, first.weights, swapped, first.items).unwrap();
     assert_ne!(other.content_hash, second.content_hash);
     assert_eq!(ModelDirectory::load(&dir, Algorithm::Ddpg).unwrap().content_hash, other.content_hash);
+}
+
+/// Policies that are written at once, each with its word in the manifest, as trainings do.
+#[test]
+fn no_word_in_the_manifest_is_lost() {
+    const ROUNDS: usize = 5;
+    let (temporary, _) = saved(Algorithm::Ddpg);
+    let dir = &temporary.path().join("a/model");
+    let words = || -> serde_json::Map<String, serde_json::Value> {
+        fs::read(dir.join(MANIFEST))
+            .map_or_else(|_| Default::default(), |bytes| serde_json::from_slice(&bytes).unwrap())
+    };
+    std::thread::scope(|scope| {
+        for algorithm in Algorithm::ALL {
+            scope.spawn(move || {
+                let state = StateDict::read(&layers::write(&small::weights(algorithm)).unwrap()).unwrap();
+                for round in 0..ROUNDS {
+                    let companions = |_: &str| {
+                        let mut words = words();
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        words.insert(format!("{algorithm} {round}"), true.into());
+                        vec![(MANIFEST.to_owned(), serde_json::to_vec(&words).unwrap())]
+                    };
+                    ModelDirectory::save_policy(dir, algorithm, state.clone(), companions).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(words().len(), Algorithm::ALL.len() * ROUNDS);
+}
+
+/// Tables of which some are of another training: as a write leaves them that is cut short, or a hand.
+#[test]
+fn tables_that_do_not_go_together_are_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let manifest = |hash: &str| {
+        vec![(MANIFEST.to_owned(), format!("{{\"embeddings\":{{\"content_hash\":\"{hash}\"}}}}").into_bytes())]
+    };
+    let save = |name: &str, value: f32| {
+        let weights = small::weights(Algorithm::Ddpg);
+        let [mut users, mut items] = [weights.users, weights.items];
+        (users.data[0], items.data[0]) = (value, value);
+        let dir = temporary.path().join(name);
+        Tables { users, items, user_map: small::users(), item_map: small::items() }.save(&dir, manifest, &[]).unwrap();
+        dir
+    };
+    let (old, new) = (save("old", 1.0), save("new", 2.0));
+    let refused = |dir: &Path| {
+        let error = Tables::load(dir).unwrap_err();
+        assert!(matches!(error, ModelError::OtherTables { .. }), "{error}");
+        assert!(error.to_string().contains("run train embeddings again") && !error.to_string().contains('\n'));
+    };
+    for name in ["tianchi_user_embeddings.npy", "tianchi_item_embeddings.npy", MANIFEST] {
+        let before = fs::read(old.join(name)).unwrap();
+        fs::copy(new.join(name), old.join(name)).unwrap();
+        refused(&old);
+        fs::write(old.join(name), before).unwrap();
+        assert_eq!(Tables::load(&old).unwrap().unwrap().users.data[0], 1.0);
+    }
+    // What is replaced is gone from the first moment on to the last.
+    fs::remove_file(old.join("item_map.json")).unwrap();
+    refused(&old);
+    // Tables without a word about them are taken as they are.
+    fs::copy(new.join("item_map.json"), old.join("item_map.json")).unwrap();
+    fs::copy(new.join("tianchi_user_embeddings.npy"), old.join("tianchi_user_embeddings.npy")).unwrap();
+    fs::remove_file(old.join(MANIFEST)).unwrap();
+    assert_eq!(Tables::load(&old).unwrap().unwrap().users.data[0], 2.0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::learn::LogFormat;
 use crate::model::algorithm::Algorithm;
 use crate::train::options::{
     BcqParameters, DdpgParameters, Device, EmbeddingLoss, EmbeddingParameters, HELD_OUT, Hyperparameters, Own, Plan,
-    PolicyParameters, ReinforceParameters, Subject, default_epochs,
+    PolicyParameters, ReinforceParameters, SpectralParameters, Subject, default_epochs,
 };
 use crate::train::{Summary, launch};
 use anyhow::{Context, Result};
@@ -68,7 +68,8 @@ struct RunArgs {
     /// Time between checkpoints; there is one after every epoch, too
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     checkpoint: Duration,
-    /// Begin anew where there is a checkpoint of another run; new embeddings remove the directory's policies
+    /// Begin anew where there is a checkpoint; new embeddings remove the directory's policies. Given once: what it began goes on
+    /// without it
     #[arg(long)]
     restart: bool,
     /// Where TensorBoard's event files go, or none [default: tensorboard in the model directory]
@@ -86,9 +87,12 @@ struct EmbeddingsArgs {
     /// d, the embedding size
     #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     dim: u16,
-    /// What is minimised
-    #[arg(long, value_name = "LOSS", value_parser = ["cosine", "bce"], default_value = "cosine")]
-    loss: String,
+    /// Two towers (dssm), or vectors of items alone, of what follows what, in which DDPG and BCQ can rank (spectral)
+    #[arg(long, value_name = "METHOD", value_parser = ["dssm", "spectral"], default_value = "dssm")]
+    method: String,
+    /// What dssm minimises [default: cosine]
+    #[arg(long, value_name = "LOSS", value_parser = ["cosine", "bce"])]
+    loss: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +134,9 @@ struct DdpgArgs {
     /// τ, how far the target networks follow at each step, 0 to 1
     #[arg(long, value_name = "NUMBER", value_parser = share, default_value_t = DdpgParameters::default().tau)]
     tau: f64,
+    /// How much the actor is kept to the log's actions, as in TD3+BC, whose α is 1 through this; 0 is DDPG
+    #[arg(long, value_name = "NUMBER", value_parser = not_negative, default_value_t = DdpgParameters::default().behavior_weight)]
+    behavior_weight: f64,
 }
 
 #[derive(Debug, Args)]
@@ -148,7 +155,7 @@ struct BcqArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     actions: u16,
     /// Weight of the KL term in the generator's loss
-    #[arg(long, value_name = "NUMBER", value_parser = share, default_value_t = BcqParameters::default().kl_weight)]
+    #[arg(long, value_name = "NUMBER", value_parser = not_negative, default_value_t = BcqParameters::default().kl_weight)]
     kl_weight: f64,
 }
 
@@ -182,7 +189,10 @@ impl TrainArgs {
         };
         match &self.subject {
             SubjectArgs::Embeddings(args) => {
-                let loss = if args.loss == "bce" { EmbeddingLoss::Bce } else { EmbeddingLoss::Cosine };
+                if args.method == "spectral" {
+                    return Own::Spectral(SpectralParameters { dim: args.dim.into() });
+                }
+                let loss = if args.loss.as_deref() == Some("bce") { EmbeddingLoss::Bce } else { EmbeddingLoss::Cosine };
                 Own::Embeddings(EmbeddingParameters { dim: args.dim.into(), loss })
             }
             SubjectArgs::Reinforce(args) => Own::Reinforce(
@@ -193,7 +203,9 @@ impl TrainArgs {
                     session_gap_ms: i64::try_from(args.session_gap.ms()).unwrap_or(i64::MAX),
                 },
             ),
-            SubjectArgs::Ddpg(args) => Own::Ddpg(policy(&args.policy), DdpgParameters { tau: args.tau }),
+            SubjectArgs::Ddpg(args) => {
+                Own::Ddpg(policy(&args.policy), DdpgParameters { tau: args.tau, behavior_weight: args.behavior_weight })
+            }
             SubjectArgs::Bcq(args) => Own::Bcq(
                 policy(&args.policy),
                 BcqParameters {
@@ -218,6 +230,22 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
         SubjectArgs::Ddpg(_) => Subject::Policy(Algorithm::Ddpg),
         SubjectArgs::Bcq(_) => Subject::Policy(Algorithm::Bcq),
     };
+    if let SubjectArgs::Embeddings(EmbeddingsArgs { method, loss, .. }) = &args.subject
+        && method == "spectral"
+    {
+        let given = [
+            ("--epochs", run.epochs.is_some()),
+            ("--lr", run.lr.is_some()),
+            ("--batch", run.batch.is_some()),
+            ("--patience", run.patience.is_some()),
+            ("--loss", loss.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(usage!(
+                "{flag} is of --method dssm; spectral vectors are computed, not trained in steps: leave it out"
+            ));
+        }
+    }
     let defaults = Hyperparameters::new(subject);
     let batch = run.batch.map_or(defaults.batch, |batch| batch as usize);
     if batch < 4 {
@@ -245,7 +273,7 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
         patience: run.patience,
         device: run.device,
         threads: run.threads.map(|threads| threads as usize),
-        checkpoint_s: run.checkpoint.ms() / 1000,
+        checkpoint: std::time::Duration::from_millis(run.checkpoint.ms()),
         restart: run.restart,
         tensorboard,
     })
@@ -258,6 +286,11 @@ fn model_dir(config: &Config) -> Result<PathBuf> {
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|&number: &f64| number.is_finite() && number > 0.0);
     number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "expected a number from 0 on".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -274,8 +307,11 @@ fn tell(summary: &Summary, json: bool) -> Result<()> {
     row("directory", summary.dir.clone());
     let early = if summary.stopped_early { ", stopped early" } else { "" };
     row("epochs", format!("{}{early}", summary.epochs));
-    if let Some(last) = summary.last.as_object() {
-        let told = last.iter().filter(|(name, _)| !matches!(name.as_str(), "epoch" | "steps" | "samples"));
+    if let Some(metrics) = summary.metrics.as_object() {
+        if let Some(epoch) = metrics.get("epoch").filter(|&epoch| *epoch != summary.epochs) {
+            row("written", format!("epoch {epoch}, the best"));
+        }
+        let told = metrics.iter().filter(|(name, _)| !matches!(name.as_str(), "epoch" | "steps" | "samples"));
         told.for_each(|(name, value)| {
             row(name, value.as_f64().map_or_else(|| value.to_string(), |v| format!("{v:.6}")))
         });
@@ -327,5 +363,12 @@ mod tests {
         let Own::Bcq(_, own) = &plan.parameters.own else { panic!("{plan:?}") };
         assert_eq!((own.lambda, plan.patience, plan.parameters.held_out), (0.5, Some(3), HELD_OUT));
         assert_eq!((plan.device, plan.tensorboard), (Device::Cuda(1), None));
+        let plan = parsed(&["embeddings", "--method", "spectral", "--dim", "8"]);
+        assert_eq!(plan.parameters.own, Own::Spectral(SpectralParameters { dim: 8 }));
+        let plan = parsed(&["ddpg", "--checkpoint", "500ms", "--behavior-weight", "4"]);
+        assert!(
+            matches!(&plan.parameters.own, Own::Ddpg(_, own) if own.behavior_weight.to_bits() == 4.0_f64.to_bits())
+        );
+        assert_eq!(plan.checkpoint, std::time::Duration::from_millis(500));
     }
 }

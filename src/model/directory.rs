@@ -32,8 +32,13 @@ pub const ITEM_MAP: &str = "item_map.json";
 pub const USER_EMBEDDINGS: &str = "tianchi_user_embeddings.npy";
 /// The pre-trained table of items; its last row stands for unknown items.
 pub const ITEM_EMBEDDINGS: &str = "tianchi_item_embeddings.npy";
+/// What the directory's trainings say of themselves: an object with a member for each.
+pub const MANIFEST: &str = "manifest.json";
 /// Beyond any table that scoring on one machine is meant for: 16 million items of 128 dimensions.
 const FILE_BYTES_MAX: u64 = 8 << 30;
+
+/// Pre-trained tables and their maps.
+const TABLES: [&str; 4] = [USER_EMBEDDINGS, ITEM_EMBEDDINGS, USER_MAP, ITEM_MAP];
 
 /// A model directory, read and checked.
 #[derive(Clone, Debug)]
@@ -94,12 +99,14 @@ impl ModelDirectory {
         check_map_size(&item_map.path, &items, weights.items.rows, algorithm, ITEMS)?;
         let content_hash = content_hash(&[model, user_map, item_map]);
         fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the directory", e))?;
+        let _writing = Writing::begin(dir)?;
         write_all(dir, &files, &[])?;
         Ok(ModelDirectory { algorithm, weights, users, items, content_hash })
     }
 
     /// Writes a policy that was trained on the tables of a directory into it: all of its state_dict, and `companions`, files
     /// that go with it, which are told the content hash. They come as [`ModelDirectory::save`] has it, the `model_*.pt` last.
+    /// Nobody else writes into the directory from before `companions` is called until all is there: it may read what it adds to.
     pub fn save_policy(
         dir: &Path,
         algorithm: Algorithm,
@@ -111,6 +118,7 @@ impl ModelDirectory {
         let (bytes, weights) = layers::write_state(state, algorithm)
             .map_err(|e| ModelError::Weights { path: path.clone(), reason: e.into() })?;
         let model = FileBytes { path, name, bytes };
+        let _writing = Writing::begin(dir)?;
         let (user_map, item_map) = (FileBytes::read(dir, USER_MAP)?, FileBytes::read(dir, ITEM_MAP)?);
         let content_hash = content_hash(&[&model, &user_map, &item_map]);
         let (users, items) = (user_map.map()?, item_map.map()?);
@@ -137,37 +145,71 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Reads them; `None` where the directory has no such file.
+    /// Reads them; `None` where the directory has no such file. Where the manifest tells of them, they must be the ones it tells of.
     pub fn load(dir: &Path) -> Result<Option<Tables>, ModelError> {
-        let present = [USER_EMBEDDINGS, ITEM_EMBEDDINGS, USER_MAP, ITEM_MAP].map(|name| dir.join(name).exists());
-        if present == [false; 4] {
+        if TABLES.iter().all(|name| !dir.join(name).exists()) {
             return Ok(None);
         }
-        let table = |name| {
-            let file = FileBytes::read(dir, name)?;
-            npy::read(&file.bytes).map_err(|reason| ModelError::Npy { path: file.path, reason })
+        let told = told_of_tables(dir);
+        let other = || ModelError::OtherTables { dir: dir.to_owned() };
+        let read = |name| match FileBytes::read(dir, name) {
+            Err(ModelError::Missing { .. }) if told.is_some() => Err(other()),
+            read => read,
         };
-        let map = |name| FileBytes::read(dir, name)?.map();
+        let [users, items, user_map, item_map] = TABLES.map(read);
+        let [users, items, user_map, item_map] = &[users?, items?, user_map?, item_map?];
+        if told.is_some_and(|told| told != content_hash(&[users, items, user_map, item_map])) {
+            return Err(other());
+        }
+        let table = |file: &FileBytes| {
+            npy::read(&file.bytes).map_err(|reason| ModelError::Npy { path: file.path.clone(), reason })
+        };
         Ok(Some(Tables {
-            users: table(USER_EMBEDDINGS)?,
-            items: table(ITEM_EMBEDDINGS)?,
-            user_map: map(USER_MAP)?,
-            item_map: map(ITEM_MAP)?,
+            users: table(users)?,
+            items: table(items)?,
+            user_map: user_map.map()?,
+            item_map: item_map.map()?,
         }))
     }
 
-    /// Writes them and `companions`, making the directory where it is missing. Once all files are there under other names,
-    /// `obsolete` go, as policies of other tables, and the files get their own names.
-    pub fn save(&self, dir: &Path, companions: Vec<(String, Vec<u8>)>, obsolete: &[PathBuf]) -> Result<(), ModelError> {
+    /// Writes them and `companions`, which are told their content hash, making the directory where it is missing. Once all files
+    /// are there under other names, `obsolete` go, as policies of other tables, and the files get their own names: the companions
+    /// first, so that tables that are only partly there are not the ones that the manifest among them tells of.
+    pub fn save(
+        &self,
+        dir: &Path,
+        companions: impl FnOnce(&str) -> Vec<(String, Vec<u8>)>,
+        obsolete: &[PathBuf],
+    ) -> Result<(), ModelError> {
         fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the directory", e))?;
-        let own = [
-            (USER_EMBEDDINGS, npy::write(&self.users)),
-            (ITEM_EMBEDDINGS, npy::write(&self.items)),
-            (USER_MAP, self.user_map.write()),
-            (ITEM_MAP, self.item_map.write()),
-        ];
-        let own = own.into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
-        write_all(dir, &files_of(dir, own.chain(companions)), obsolete)
+        let bytes = [npy::write(&self.users), npy::write(&self.items), self.user_map.write(), self.item_map.write()];
+        let own = files_of(dir, TABLES.into_iter().map(str::to_owned).zip(bytes));
+        let content_hash = content_hash(&own.iter().collect::<Vec<_>>());
+        let _writing = Writing::begin(dir)?;
+        let mut files = files_of(dir, companions(&content_hash));
+        files.extend(own);
+        write_all(dir, &files, obsolete)
+    }
+}
+
+/// What the manifest says is the content hash of the tables and maps, if it does.
+fn told_of_tables(dir: &Path) -> Option<String> {
+    let manifest: serde_json::Value = serde_json::from_slice(&read_file(&dir.join(MANIFEST)).ok()?).ok()?;
+    Some(manifest.get("embeddings")?.get("content_hash")?.as_str()?.to_owned())
+}
+
+/// While it lives, nobody else writes into a model directory. The system takes it back when its holder ends, however it ends.
+struct Writing(#[expect(dead_code, reason = "the lock is on the open directory")] File);
+
+impl Writing {
+    /// Waits for whoever is at it, which takes as long as files take to be written.
+    fn begin(dir: &Path) -> Result<Writing, ModelError> {
+        let lock = || {
+            let opened = File::open(dir)?;
+            opened.lock()?;
+            Ok(Writing(opened))
+        };
+        lock().map_err(|e| io_error(dir, "lock the directory", e))
     }
 }
 

@@ -95,6 +95,15 @@ pub enum ModelError {
         /// The rule: one row an id, or one more.
         expected: &'static str,
     },
+    /// Tables and maps that do not go together, or were put there by somebody else.
+    #[error(
+        "{}: its embeddings and maps are not those that manifest.json tells of: they were changed, or writing them was cut short; \
+         run train embeddings again (or remove manifest.json, if they are yours)", dir.display()
+    )]
+    OtherTables {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A `.npy` and a table of different shapes.
     #[error(
         "{}: shape {}, but {table} of {} has shape {}",

@@ -70,11 +70,21 @@ fn unloadable(program: &Path) -> Option<String> {
         .output()
         .ok()?;
     let text = [traced.stdout, traced.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
+    complaint(&String::from_utf8_lossy(&text))
+}
+
+/// What is wrong by the loader's words, if anything is.
+fn complaint(text: &str) -> Option<String> {
     let missing = text.lines().find_map(|line| line.trim().strip_suffix(" => not found"));
     let missing = missing.map(|library| format!("{library} is not found"));
-    let wrong = || text.lines().find(|line| line.contains("undefined symbol")).map(first_words);
-    missing.or_else(wrong)
+    // "PROGRAM: LIBRARY: version `GLIBCXX_3.4.32' not found (required by LIBRARY)": what is said before the version is long.
+    let old = |line: &str| {
+        let from = line.find("version `")?;
+        line[from..].contains("' not found (required by ").then(|| first_words(&line[from..]))
+    };
+    missing
+        .or_else(|| text.lines().find_map(old))
+        .or_else(|| text.lines().find(|line| line.contains("undefined symbol")).map(first_words))
 }
 
 /// Symbols of C++ are long, and a tab comes after them.
@@ -83,4 +93,31 @@ fn first_words(line: &str) -> String {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut: String = line.chars().take(CHARACTERS_MAX).collect();
     if cut.len() < line.len() { format!("{cut}…") } else { cut }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaders_words_are_understood() {
+        let fine = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f21)\n";
+        assert_eq!(complaint(fine), None);
+        for (line, expected) in [
+            ("\tlibtorch_cpu.so => not found", "libtorch_cpu.so is not found"),
+            (
+                "/opt/eddyline-train: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by \
+                 /opt/eddyline-train)",
+                "version `GLIBCXX_3.4.32' not found (required by /opt/eddyline-train)",
+            ),
+            (
+                "undefined symbol: _ZN2at4_ops3add\t(/opt/eddyline-train)",
+                "undefined symbol: _ZN2at4_ops3add (/opt/eddyline-train)",
+            ),
+        ] {
+            assert_eq!(complaint(&format!("{fine}{line}\n{fine}")).as_deref(), Some(expected));
+        }
+        let long = format!("undefined symbol: {}", "x".repeat(200));
+        assert_eq!(complaint(&long).map(|told| told.chars().count()), Some(101));
+    }
 }

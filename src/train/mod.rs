@@ -29,8 +29,8 @@ pub struct Summary {
     pub elapsed_s: f64,
     /// Samples a second in them.
     pub samples_per_s: f64,
-    /// The last epoch's line of the history.
-    pub last: serde_json::Value,
+    /// The history's line of the epoch whose weights are written: with early stopping the best, else the last.
+    pub metrics: serde_json::Value,
     /// The policy's content hash.
     pub content_hash: Option<String>,
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json, to_value};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::learn::LogFormat;
 use crate::model::algorithm::Algorithm;
@@ -96,6 +97,8 @@ pub struct Hyperparameters {
 pub enum Own {
     /// `train embeddings`.
     Embeddings(EmbeddingParameters),
+    /// `train embeddings --method spectral`.
+    Spectral(SpectralParameters),
     /// `train reinforce`.
     Reinforce(PolicyParameters, ReinforceParameters),
     /// `train ddpg`.
@@ -117,6 +120,13 @@ impl Default for EmbeddingParameters {
     fn default() -> EmbeddingParameters {
         EmbeddingParameters { dim: 32, loss: EmbeddingLoss::Cosine }
     }
+}
+
+/// Of the embeddings that are made of what follows what.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SpectralParameters {
+    /// d.
+    pub dim: usize,
 }
 
 /// Of all policies.
@@ -160,11 +170,13 @@ impl Default for ReinforceParameters {
 pub struct DdpgParameters {
     /// τ, how far the target networks follow at each step.
     pub tau: f64,
+    /// How much the actor is kept to the log's actions; 0 is DDPG.
+    pub behavior_weight: f64,
 }
 
 impl Default for DdpgParameters {
     fn default() -> DdpgParameters {
-        DdpgParameters { tau: 0.001 }
+        DdpgParameters { tau: 0.001, behavior_weight: 0.0 }
     }
 }
 
@@ -212,6 +224,10 @@ impl Hyperparameters {
         };
         let own = match &self.own {
             Own::Embeddings(own) => vec![part(to_value(own))],
+            Own::Spectral(own) => {
+                let common = json!({ "method": "spectral", "seed": self.seed });
+                return [part(Ok(common)), part(to_value(own))].into_iter().flatten().collect::<Map<_, _>>().into();
+            }
             Own::Reinforce(policy, own) => vec![part(to_value(policy)), part(to_value(own))],
             Own::Ddpg(policy, own) => vec![part(to_value(policy)), part(to_value(own))],
             Own::Bcq(policy, own) => vec![part(to_value(policy)), part(to_value(own))],
@@ -223,7 +239,7 @@ impl Hyperparameters {
     /// What is trained.
     pub fn subject(&self) -> Subject {
         match &self.own {
-            Own::Embeddings(_) => Subject::Embeddings,
+            Own::Embeddings(_) | Own::Spectral(_) => Subject::Embeddings,
             Own::Reinforce(..) => Subject::Policy(Algorithm::Reinforce),
             Own::Ddpg(..) => Subject::Policy(Algorithm::Ddpg),
             Own::Bcq(..) => Subject::Policy(Algorithm::Bcq),
@@ -258,8 +274,8 @@ pub struct Plan {
     pub device: Device,
     /// Threads of libtorch; `None` leaves it to libtorch, one a core.
     pub threads: Option<usize>,
-    /// Write a checkpoint at least so often, besides each epoch's end; in seconds.
-    pub checkpoint_s: u64,
+    /// Write a checkpoint at least so often, besides each epoch's end.
+    pub checkpoint: Duration,
     /// Forget an earlier run's checkpoint, and replace what is in the directory.
     pub restart: bool,
     /// Write TensorBoard's event files here.

@@ -64,6 +64,13 @@ impl Position {
         Position { format: FORMAT.into(), data, tables, parameters, epoch: 1, ..Position::default() }
     }
 
+    /// The history's line of the epoch whose weights are written: the best, where there is a best, else the last.
+    pub(super) fn written(&self) -> Option<&str> {
+        let last = self.epoch.saturating_sub(1);
+        let epoch = self.best.map_or(last, |(_, best)| best);
+        self.history.get(usize::try_from(epoch).ok()?.checked_sub(1)?).map(String::as_str)
+    }
+
     /// How this run differs from `other`, which is to go on from it.
     pub(super) fn difference(&self, other: &Position) -> Option<String> {
         if self.data != other.data {
@@ -117,7 +124,7 @@ pub(super) fn write(
 }
 
 /// Puts `bytes` at `path` so that there is the old file or the new one, whole.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let partial = path.with_extension("partial");
     let written = File::create(&partial).and_then(|mut file| {
         file.write_all(bytes)?;

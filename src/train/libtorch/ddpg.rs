@@ -8,14 +8,19 @@
 //! 3. The actor ascends J = 1/N Σ Q(s_i, μ(s_i|θ^μ)|θ^Q).
 //! 4. θ' ← τθ + (1−τ)θ', for both targets.
 //!
+//! Where the actor is kept to the log (Fujimoto and Gu, "A minimalist approach to offline reinforcement learning", arXiv
+//! 2106.06860), step 3 is: the actor descends −J / (1/N Σ |Q(s_i, μ(s_i))|) + w · mean (μ(s_i) − a_i)², the divisor being a number
+//! here; the paper's α is 1/w. Nothing else tells the actor which actions the log has, and it goes where the critic only guesses.
+//!
 //! μ is fc3(relu(fc2(relu(fc1(s))))) (contract, section 4). Q is given the action at its second layer, as in the paper:
 //! fc3(relu(fc2([relu(fc1(s)) ; a]))). No noise is added to actions: the log's are what they are.
 
-use tch::{TchError, Tensor, no_grad};
+use tch::{Kind, Reduction, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
 use super::network::{Init, Initial, Linear, Parameters, Spec};
 use super::states::{Gathered, Samples, States};
+use eddyline::train::options::DdpgParameters;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -23,7 +28,7 @@ type Result<T> = std::result::Result<T, TchError>;
 #[derive(Debug)]
 pub(super) struct Ddpg {
     pub(super) states: States,
-    tau: f64,
+    options: DdpgParameters,
     pub(super) actor: Parameters,
     pub(super) critic: Parameters,
     pub(super) actor_target: Parameters,
@@ -36,7 +41,13 @@ impl Ddpg {
     /// What a step reports, in order.
     pub(super) const LOSSES: &'static [&'static str] = &["critic_loss", "actor_loss"];
 
-    pub(super) fn new(states: States, hidden: i64, lr: f64, tau: f64, initial: &mut Initial) -> Result<Ddpg> {
+    pub(super) fn new(
+        states: States,
+        hidden: i64,
+        lr: f64,
+        options: DdpgParameters,
+        initial: &mut Initial,
+    ) -> Result<Ddpg> {
         let (dim, state) = (states.dim, states.width());
         let layer = |key, outputs, inputs| Spec::linear(key, outputs, inputs, Init::Xavier);
         let actor = [layer("fc1", hidden, state), layer("fc2", hidden, hidden), layer("fc3", dim, hidden)].concat();
@@ -45,7 +56,7 @@ impl Ddpg {
         let (actor, critic) = (Parameters::new(&actor, initial)?, Parameters::new(&critic, initial)?);
         Ok(Ddpg {
             states,
-            tau,
+            options,
             actor_target: actor.target()?,
             critic_target: critic.target()?,
             actor_adam: Adam::new(&actor, lr)?,
@@ -62,8 +73,8 @@ impl Ddpg {
         self.critic_adam.update(&mut self.critic, &gradients, step)?;
         let (actor_loss, gradients) = self.actor_loss(&batch)?;
         self.actor_adam.update(&mut self.actor, &gradients, step)?;
-        self.actor_target.follow(&self.actor, self.tau)?;
-        self.critic_target.follow(&self.critic, self.tau)?;
+        self.actor_target.follow(&self.actor, self.options.tau)?;
+        self.critic_target.follow(&self.critic, self.options.tau)?;
         Ok(vec![critic_loss.f_double_value(&[])?, actor_loss.f_double_value(&[])?])
     }
 
@@ -79,18 +90,24 @@ impl Ddpg {
         })?;
         let first = self.critic.linear("fc1").relu(&batch.states()?)?;
         let q = value(&self.critic, &first, &batch.actions()?)?;
-        let loss = q.f_mse_loss(&y, tch::Reduction::Mean)?;
+        let loss = q.f_mse_loss(&y, Reduction::Mean)?;
         let gradients = Tensor::f_run_backward(&[&loss], self.critic.views(), false, false)?;
         Ok((loss, gradients))
     }
 
-    /// −J, and its gradients by θ^μ.
+    /// −J, or what is descended in its place, and its gradients by θ^μ.
     pub(super) fn actor_loss(&self, batch: &Gathered) -> Result<(Tensor, Vec<Tensor>)> {
         let states = batch.states()?;
         // The critic's first layer does not see the action.
         let first = no_grad(|| self.critic.linear("fc1").relu(&states))?;
         let action = act(&self.actor, self.actor.linear("fc1").relu(&states)?)?;
-        let loss = value(&self.critic, &first, &action)?.f_mean(tch::Kind::Float)?.f_neg()?;
+        let q = value(&self.critic, &first, &action)?;
+        let mut loss = q.f_mean(Kind::Float)?.f_neg()?;
+        if self.options.behavior_weight > 0.0 {
+            let size = q.f_detach()?.f_abs()?.f_mean(Kind::Float)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+            let away = action.f_mse_loss(&batch.actions()?, Reduction::Mean)?;
+            loss = loss.f_div(&size)?.f_add(&away.f_mul_scalar(self.options.behavior_weight)?)?;
+        }
         let gradients = Tensor::f_run_backward(&[&loss], self.actor.views(), false, false)?;
         Ok((loss, gradients))
     }

@@ -126,6 +126,14 @@ pub(super) enum TrainError {
         /// The log.
         data: PathBuf,
     },
+    /// Two trainings of a kind at once.
+    #[error("{}: another train {subject} is at work in it; wait until it is done, or use another directory", dir.display())]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+        /// What is trained.
+        subject: Subject,
+    },
     /// Told to stop.
     #[error("stopped at epoch {epoch}, batch {batch}, with a checkpoint; the same command goes on from there")]
     Stopped {
@@ -134,6 +142,9 @@ pub(super) enum TrainError {
         /// Batches of it that are done.
         batch: u64,
     },
+    /// Told to stop where there is nothing to go on from.
+    #[error("stopped, and nothing was written; the same command begins anew")]
+    Interrupted,
     /// The thread that fills batches is gone.
     #[error("the thread that prepares batches has stopped")]
     Loader,

@@ -6,7 +6,7 @@
 //!              └──────→ Sessions ──────────→ reinforce, ddpg, bcq ─→ model_*.pt
 //! ```
 //!
-//! One file an algorithm, to be read beside its paper: `embeddings`, `reinforce`, `ddpg`, `bcq`. Around them: what they
+//! One file an algorithm, to be read beside its paper: `embeddings`, `spectral`, `reinforce`, `ddpg`, `bcq`. Around them: what they
 //! are fed (`states`, `policies`, `towers`), what they are made of (`network`, `tables`, `adam`), the loop
 //! (`trainer`) with its randomness, checkpoints and telling.
 //!
@@ -30,6 +30,7 @@ mod reinforce;
 mod run;
 #[cfg(target_arch = "x86_64")]
 mod softmax;
+mod spectral;
 mod states;
 mod tables;
 mod tensorboard;

@@ -45,7 +45,7 @@ impl<'a> Transitions<'a> {
         let (policy, rule) = match &parameters.own {
             Own::Reinforce(policy, own) => (policy, SessionRule::Gap(own.session_gap_ms)),
             Own::Ddpg(policy, _) | Own::Bcq(policy, _) => (policy, SessionRule::User),
-            Own::Embeddings(_) => unreachable!("embeddings have no transitions"),
+            Own::Embeddings(_) | Own::Spectral(_) => unreachable!("embeddings have no transitions"),
         };
         let sessions = Sessions::new(log, policy.history, rule, &policy.rewards);
         let returns = matches!(parameters.own, Own::Reinforce(..)).then(|| sessions.returns(policy.gamma as f32));
@@ -101,13 +101,13 @@ impl Policy {
                 Policy::Reinforce(Reinforce::new(states, policy.hidden as i64, lr, own.clone(), initial)?.into())
             }
             Own::Ddpg(policy, own) => {
-                Policy::Ddpg(Ddpg::new(states(policy.history)?, policy.hidden as i64, lr, own.tau, initial)?.into())
+                Policy::Ddpg(Ddpg::new(states(policy.history)?, policy.hidden as i64, lr, own.clone(), initial)?.into())
             }
             Own::Bcq(policy, own) => {
                 let states = states(policy.history)?;
                 Policy::Bcq(Bcq::new(states, policy.hidden as i64, lr, own.clone(), initial)?.into())
             }
-            Own::Embeddings(_) => unreachable!("embeddings are no policy"),
+            Own::Embeddings(_) | Own::Spectral(_) => unreachable!("embeddings are no policy"),
         })
     }
 

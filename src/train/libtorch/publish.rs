@@ -20,16 +20,24 @@ use super::checkpoint::Position;
 use super::error::TrainError;
 use super::network::floats;
 use eddyline::model::algorithm::Algorithm;
-use eddyline::model::directory::{ModelDirectory, Tables};
+use eddyline::model::directory::{MANIFEST, ModelDirectory, Tables};
 use eddyline::model::state_dict::{StateDict, Tensor as Plain};
 use eddyline::model::weights::Embedding;
 use eddyline::train::options::Subject;
 
-const MANIFEST: &str = "manifest.json";
-
 /// The name of a training's checkpoint.
 pub(super) fn checkpoint_path(dir: &Path, subject: Subject) -> PathBuf {
     dir.join(format!("checkpoint_{subject}.safetensors"))
+}
+
+/// What a training under way holds open.
+pub(super) fn lock_path(dir: &Path, subject: Subject) -> PathBuf {
+    dir.join(format!(".train_{subject}.lock"))
+}
+
+/// What says that new embeddings, which are under way, may take the place of policies.
+pub(super) fn replaced_path(dir: &Path) -> PathBuf {
+    dir.join("replacing_policies")
 }
 
 /// Policies that stand in a directory.
@@ -44,8 +52,6 @@ pub(super) fn tables(dir: &Path, tables: &Tables, position: &Position) -> Result
         "user_embeddings": [tables.users.rows, tables.users.dim],
         "item_embeddings": [tables.items.rows, tables.items.dim],
     });
-    let mut manifest = Map::new();
-    manifest.insert(subject.name().into(), entry(position, shapes, None));
     let obsolete: Vec<PathBuf> = Algorithm::ALL
         .into_iter()
         .flat_map(|algorithm| {
@@ -55,8 +61,13 @@ pub(super) fn tables(dir: &Path, tables: &Tables, position: &Position) -> Result
                 .into_iter()
                 .chain([checkpoint_path(dir, subject)])
         })
+        // The last: as long as a policy is there, so is the leave to remove it.
+        .chain([replaced_path(dir)])
         .collect();
-    let companions = vec![(history_name(subject), history(position)), (MANIFEST.to_owned(), pretty(&manifest.into()))];
+    let companions = |content_hash: &str| {
+        let manifest = Map::from_iter([(subject.name().to_owned(), entry(position, shapes, content_hash))]);
+        vec![(history_name(subject), history(position)), (MANIFEST.to_owned(), pretty(&manifest.into()))]
+    };
     Ok(tables.save(dir, companions, &obsolete)?)
 }
 
@@ -82,9 +93,9 @@ pub(super) fn policy(
     }
     let safetensors = safetensors(&tensors, dir)?;
     let subject = Subject::Policy(algorithm);
-    let mut manifest = manifest(dir);
     Ok(ModelDirectory::save_policy(dir, algorithm, tensors, |content_hash| {
-        manifest.insert(subject.name().into(), entry(position, shapes.into(), Some(content_hash)));
+        let mut manifest = manifest(dir);
+        manifest.insert(subject.name().into(), entry(position, shapes.into(), content_hash));
         vec![
             (format!("model_{algorithm}.safetensors"), safetensors),
             (history_name(subject), history(position)),
@@ -140,24 +151,22 @@ fn manifest(dir: &Path) -> Map<String, Value> {
     })
 }
 
-fn entry(position: &Position, shapes: Value, content_hash: Option<&str>) -> Value {
+fn entry(position: &Position, shapes: Value, content_hash: &str) -> Value {
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let mut entry = json!({
         "eddyline": env!("CARGO_PKG_VERSION"),
         "data": position.data,
         "parameters": parsed(&position.parameters),
         "epochs": position.epoch - 1,
-        "metrics": position.history.last().map(|line| parsed(line)),
+        "metrics": position.written().map(parsed),
         "shapes": shapes,
+        "content_hash": content_hash,
     });
     if !position.tables.is_empty() {
         entry["tables"] = json!(position.tables);
     }
     if let Some((metric, epoch)) = position.best {
         entry["best"] = json!({ "epoch": epoch, "held_out": f64::from_bits(metric) });
-    }
-    if let Some(hash) = content_hash {
-        entry["content_hash"] = json!(hash);
     }
     entry
 }

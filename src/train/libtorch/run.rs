@@ -1,21 +1,27 @@
 //! From a plan to files: what is checked first, what is trained, what is left behind.
 
-use std::fs;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use super::checkpoint::Position;
+use serde_json::json;
+
+use super::checkpoint::{self, Position};
 use super::embeddings::Embeddings;
 use super::error::TrainError;
 use super::network::Initial;
 use super::policies::{Policy, Transitions};
 use super::publish;
+use super::spectral::{PRODUCTS, spectral};
 use super::towers::Events;
-use super::trainer::{Ended, Trainer};
+use super::trainer::{Ended, Trainer, held_out};
 use eddyline::learn::Interactions;
 use eddyline::model::directory::{ModelDirectory, Tables};
 use eddyline::model::maps::IdMap;
-use eddyline::progress::Progress;
+use eddyline::model::weights::Embedding;
+use eddyline::progress::{Progress, TrainingUpdate};
 use eddyline::train::Summary;
 use eddyline::train::options::{Device, Hyperparameters, Own, Plan, Subject};
 
@@ -31,7 +37,9 @@ pub(super) fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result
     keep_memory();
     let subject = plan.parameters.subject();
     let checkpoint = publish::checkpoint_path(&plan.dir, subject);
-    if subject == Subject::Embeddings && !plan.restart {
+    let replaced = Replaced::of(plan);
+    if subject == Subject::Embeddings && !plan.restart && !replaced.is_marked() {
+        // Before the log is read, which may take minutes.
         refuse_orphans(&plan.dir)?;
     }
     let log = Interactions::read(&plan.data, &plan.format)?;
@@ -48,14 +56,25 @@ pub(super) fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result
         features = log.user_features.len() + log.item_features.len(),
         "read the log; only the first four fifths of each user's events are trained on"
     );
-    fs::create_dir_all(&plan.dir).map_err(TrainError::io(&plan.dir, "create the directory"))?;
-    if plan.restart && checkpoint.exists() {
-        fs::remove_file(&checkpoint).map_err(TrainError::io(&checkpoint, "remove"))?;
+    if plan.patience.is_some() && held_out(trained as u64, &plan.parameters) == 0 {
+        let least = (1.0 / plan.parameters.held_out).ceil();
+        let what = format!(
+            "the training parts have {trained} events; --patience holds out a twentieth of them, which takes {least} at least: \
+             leave it out"
+        );
+        return Err(TrainError::TooLittle { data: plan.data.clone(), what });
     }
     let parameters = plan.parameters.json().to_string();
-    let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint };
+    let run = Position::new(&log.fingerprint, "", parameters.clone());
+    if subject == Subject::Embeddings && !plan.restart && !replaced.is_of(&run)? {
+        refuse_orphans(&plan.dir)?;
+    }
+    let trainer = Context { plan, log: &log, progress, stop, parameters, device, checkpoint: &checkpoint, replaced };
     let (ended, content_hash) = match subject {
-        Subject::Embeddings => (trainer.embeddings()?, None),
+        Subject::Embeddings => match &plan.parameters.own {
+            Own::Spectral(options) => (trainer.spectral(options.dim)?, None),
+            _ => (trainer.embeddings()?, None),
+        },
         Subject::Policy(_) => trainer.policy().map(|(ended, model)| (ended, Some(model.content_hash)))?,
     };
     Ok(summary(plan, ended, content_hash))
@@ -69,15 +88,37 @@ struct Context<'a> {
     parameters: String,
     device: tch::Device,
     checkpoint: &'a Path,
+    replaced: Replaced,
 }
 
 impl Context<'_> {
+    /// What is done once it is known that there is something to train. Two trainings of a kind would write one checkpoint; the
+    /// file keeps the second out while it is open.
+    fn begin(&self) -> Result<File, TrainError> {
+        let dir = &self.plan.dir;
+        fs::create_dir_all(dir).map_err(TrainError::io(dir, "create the directory"))?;
+        let subject = self.plan.parameters.subject();
+        let path = publish::lock_path(dir, subject);
+        let lock = File::create(&path).map_err(TrainError::io(&path, "create"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(TrainError::Busy { dir: dir.clone(), subject }),
+            Err(TryLockError::Error(reason)) => return Err(TrainError::io(&path, "lock")(reason)),
+        }
+        if self.plan.restart && self.checkpoint.exists() {
+            fs::remove_file(self.checkpoint).map_err(TrainError::io(self.checkpoint, "remove"))?;
+        }
+        Ok(lock)
+    }
+
     fn embeddings(self) -> Result<Ended, TrainError> {
         let Hyperparameters { seed, lr, own, .. } = &self.plan.parameters;
         let Own::Embeddings(options) = own else { unreachable!("the subject says so") };
         let mut initial = Initial::new(*seed, self.device);
         let mut learner = Embeddings::new(self.log, options.clone(), *lr, &mut initial)?;
         let feed = Events::new(self.log, *seed);
+        let _alone = self.begin()?;
+        let position = self.position()?;
         let ended = Trainer {
             plan: self.plan,
             learner: &mut learner,
@@ -86,17 +127,66 @@ impl Context<'_> {
             stop: self.stop,
             checkpoint: self.checkpoint.to_owned(),
         }
-        .run(Position::new(&self.log.fingerprint, "", self.parameters))?;
+        .run(position)?;
         self.progress.finish();
         let [users, items] = learner.tables(self.log)?;
-        let tables = Tables {
-            users: publish::embedding(&users, Subject::Embeddings, "user_embeddings")?,
-            items: publish::embedding(&items, Subject::Embeddings, "item_embeddings")?,
-            user_map: IdMap::from_ids(self.log.users.clone())?,
-            item_map: IdMap::from_ids(self.log.items[..self.log.catalogue].to_vec())?,
-        };
-        publish::tables(&self.plan.dir, &tables, &ended.position)?;
+        let users = publish::embedding(&users, Subject::Embeddings, "user_embeddings")?;
+        let items = publish::embedding(&items, Subject::Embeddings, "item_embeddings")?;
+        self.publish(users, items, &ended.position)?;
         Ok(ended)
+    }
+
+    /// Computed in one go: there is nothing to go on from, and no checkpoint.
+    fn spectral(self, dim: usize) -> Result<Ended, TrainError> {
+        if (0..self.log.users.len()).all(|user| self.log.train(user).len() < 2) {
+            let what = "no user has two training events, so that nothing follows anything".into();
+            return Err(TrainError::TooLittle { data: self.plan.data.clone(), what });
+        }
+        let _alone = self.begin()?;
+        let mut position = self.position()?;
+        if let Some(found) = checkpoint::read(self.checkpoint)? {
+            let difference = found.position.difference(&position).unwrap_or_else(|| "other parameters".into());
+            return Err(TrainError::OtherRun { path: self.checkpoint.to_owned(), difference });
+        }
+        let started = Instant::now();
+        let samples: u64 = (0..self.log.users.len()).map(|user| self.log.train(user).len() as u64).sum();
+        let goes_on = |product: u32| {
+            let done = u64::from(product - 1);
+            self.progress.training(&TrainingUpdate {
+                done,
+                total: PRODUCTS.into(),
+                samples: samples * done,
+                epoch: product,
+                epochs: PRODUCTS,
+                ..TrainingUpdate::default()
+            });
+            !self.stop.load(Ordering::Relaxed)
+        };
+        let found = spectral(self.log, dim, self.plan.parameters.seed, goes_on)?;
+        self.progress.finish();
+        let found = found.ok_or(TrainError::Interrupted)?;
+        let told = json!({ "epoch": 1, "samples": samples, "mean_probability": found.probability });
+        position.history = vec![told.to_string()];
+        position.epoch = 2;
+        let users = Embedding { rows: self.log.users.len(), dim, data: vec![0.0; self.log.users.len() * dim] };
+        self.publish(users, found.items, &position)?;
+        let batches = PRODUCTS.into();
+        Ok(Ended { position, batches, samples: samples * batches, elapsed: started.elapsed() })
+    }
+
+    /// Where new embeddings begin. Leave to remove policies is noted where it was given.
+    fn position(&self) -> Result<Position, TrainError> {
+        let position = Position::new(&self.log.fingerprint, "", self.parameters.clone());
+        if self.plan.restart && !publish::policies_in(&self.plan.dir).is_empty() {
+            self.replaced.mark(&position)?;
+        }
+        Ok(position)
+    }
+
+    fn publish(&self, users: Embedding, items: Embedding, position: &Position) -> Result<(), TrainError> {
+        let user_map = IdMap::from_ids(self.log.users.clone())?;
+        let item_map = IdMap::from_ids(self.log.items[..self.log.catalogue].to_vec())?;
+        publish::tables(&self.plan.dir, &Tables { users, items, user_map, item_map }, position)
     }
 
     fn policy(self) -> Result<(Ended, ModelDirectory), TrainError> {
@@ -107,6 +197,7 @@ impl Context<'_> {
         self.check_tables(&tables)?;
         let mut learner = Policy::new(&tables, &plan.parameters, self.device)?;
         let feed = Transitions::new(self.log, &plan.parameters, tables.items.dim);
+        let _alone = self.begin()?;
         let ended = Trainer {
             plan,
             learner: &mut learner,
@@ -145,6 +236,36 @@ fn hash(tables: &Tables) -> String {
         hasher.update(&value.to_le_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// Leave to remove the directory's policies, given with `--restart` and kept in a file until the new embeddings are there: a run
+/// that is killed on the way goes on without being told again, and a run after the new embeddings has no such leave.
+struct Replaced(PathBuf);
+
+impl Replaced {
+    fn of(plan: &Plan) -> Replaced {
+        Replaced(publish::replaced_path(&plan.dir))
+    }
+
+    fn is_marked(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// Whether the leave was given to this run.
+    fn is_of(&self, run: &Position) -> Result<bool, TrainError> {
+        match fs::read(&self.0) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            read => Ok(read.map_err(TrainError::io(&self.0, "read"))? == Replaced::text(run)),
+        }
+    }
+
+    fn mark(&self, run: &Position) -> Result<(), TrainError> {
+        checkpoint::replace(&self.0, &Replaced::text(run))
+    }
+
+    fn text(run: &Position) -> Vec<u8> {
+        format!("{}\n{}\n", run.data, run.parameters).into_bytes()
+    }
 }
 
 /// New embeddings would leave the policies of the old ones without their tables.
@@ -193,7 +314,7 @@ fn summary(plan: &Plan, ended: Ended, content_hash: Option<String>) -> Summary {
         samples,
         elapsed_s,
         samples_per_s: if elapsed_s > 0.0 { samples as f64 / elapsed_s } else { 0.0 },
-        last: position.history.last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(),
+        metrics: position.written().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(),
         content_hash,
     }
 }

@@ -18,10 +18,13 @@ use super::network::{Initial, Parameters};
 use super::publish::values;
 use super::random::{Draws, Stream};
 use super::reinforce::Reinforce;
+use super::spectral::spectral;
 use super::states::{Samples, States};
 use eddyline::learn::{Feature, Interactions};
 use eddyline::model::weights::Embedding;
-use eddyline::train::options::{BcqParameters, EmbeddingLoss, EmbeddingParameters, ReinforceParameters};
+use eddyline::train::options::{
+    BcqParameters, DdpgParameters, EmbeddingLoss, EmbeddingParameters, ReinforceParameters,
+};
 
 const USERS: usize = 5;
 const ITEMS: usize = 23;
@@ -148,10 +151,20 @@ fn initial() -> Initial {
 
 #[test]
 fn ddpg_is_the_papers() {
+    is_ddpg(0.0);
+}
+
+#[test]
+fn ddpg_that_keeps_to_the_log_is_the_papers() {
+    is_ddpg(0.7);
+}
+
+fn is_ddpg(behavior_weight: f64) {
     let (mut case, states, samples) = case();
-    let tau = 0.05;
-    let mut ddpg = Ddpg::new(states, HIDDEN, LR, tau, &mut initial()).unwrap();
-    case.option("tau", tau);
+    let options = DdpgParameters { tau: 0.05, behavior_weight };
+    case.option("tau", options.tau);
+    case.option("behavior_weight", options.behavior_weight);
+    let mut ddpg = Ddpg::new(states, HIDDEN, LR, options, &mut initial()).unwrap();
     case.network("before.actor.", &ddpg.actor);
     case.network("before.critic.", &ddpg.critic);
     let batch = ddpg.states.gather(&samples).unwrap();
@@ -335,4 +348,24 @@ fn features_that_a_log_lacks_may_be_left_out() {
         let off = (used - all).abs().max().double_value(&[]);
         assert!(off < 1e-4, "{name} is off by {off}");
     }
+}
+
+#[test]
+fn spectral_vectors_are_those_of_what_follows_what() {
+    let mut case = Case::default();
+    // One user has a single event, which follows nothing, and one has none.
+    let lengths = [30, 1, 17, 0, 24];
+    let mut offsets = vec![0];
+    lengths.iter().for_each(|length| offsets.push(offsets.last().unwrap() + length));
+    let item: Vec<u32> = index(50, offsets[USERS], ITEMS).into_iter().map(|item| item as u32).collect();
+    let log = Interactions { offsets, item, ..featured() };
+    let rows = (0..USERS).flat_map(|user| log.train(user).map(move |row| (user, row)));
+    let trained: Vec<i64> = rows.flat_map(|(user, row)| [user as i64, log.item[row].into()]).collect();
+    case.integers("input.events", &[trained.len() / 2, 2], trained);
+    assert!(spectral(&log, DIM, 3, |product| product < 2).unwrap().is_none(), "it was told to stop");
+    let found = spectral(&log, DIM, 3, |_| true).unwrap().unwrap();
+    assert_eq!((found.items.rows, found.items.dim), (ITEMS + 1, DIM));
+    case.floats("after.items", &[ITEMS + 1, DIM], &found.items.data);
+    case.floats("after.probability", &[1], &[found.probability as f32]);
+    case.judge("spectral");
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::checkpoint::{self, Position};
 use super::error::TrainError;
@@ -19,7 +19,7 @@ use super::network::duplicate;
 use super::random::{Draws, Shuffle, Stream};
 use super::tensorboard::EventFile;
 use eddyline::progress::{Progress, TrainingUpdate};
-use eddyline::train::options::Plan;
+use eddyline::train::options::{Hyperparameters, Plan};
 
 /// Batches that are filled ahead.
 const AHEAD: usize = 3;
@@ -108,7 +108,7 @@ struct Course {
 impl Course {
     fn new<F: Feed>(feed: &F, plan: &Plan) -> Course {
         let (samples, seed) = (feed.samples(), plan.parameters.seed);
-        let held_out = (samples as f64 * plan.parameters.held_out) as u64;
+        let held_out = held_out(samples, &plan.parameters);
         let parts = (held_out > 0).then(|| Shuffle::new(samples, Draws::new(seed, Stream::HeldOut, 0)));
         Course { seed, batch: feed.per_batch(plan.parameters.batch), held_out, trained: samples - held_out, parts }
     }
@@ -116,6 +116,11 @@ impl Course {
     /// Batches of an epoch. One sample is no batch: it has no variance.
     fn batches(&self) -> u64 {
         self.trained / self.batch + u64::from(self.trained % self.batch > 1)
+    }
+
+    /// Batches that are done, of all epochs.
+    fn done(&self, position: &Position) -> u64 {
+        u64::from(position.epoch - 1) * self.batches() + position.batches
     }
 
     fn sample(&self, place: u64) -> usize {
@@ -133,6 +138,11 @@ impl Course {
     }
 }
 
+/// How many of so many samples are held out.
+pub(super) fn held_out(samples: u64, parameters: &Hyperparameters) -> u64 {
+    (samples as f64 * parameters.held_out) as u64
+}
+
 /// What came of the best epoch so far.
 struct Best(Vec<(String, Tensor)>);
 
@@ -146,7 +156,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
         let before = position.steps;
         let mut samples = 0;
         if !position.stopped && position.epoch <= self.plan.epochs {
-            let mut told = Told::new(self.plan, position.batches)?;
+            let mut told = Told::new(self.plan, course.done(&position))?;
             let (sender, receiver) = sync_channel(AHEAD);
             let feeding = (position.epoch, position.batches);
             let (feed, epochs) = (self.feed, self.plan.epochs);
@@ -202,7 +212,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
                 }
                 told.batch(self.plan, self.learner.losses(), course, position, &losses, *samples, self.progress)?;
                 let asked = self.stop.load(Ordering::Relaxed);
-                if asked || saved.elapsed().as_secs() >= self.plan.checkpoint_s {
+                if asked || saved.elapsed() >= self.plan.checkpoint {
                     self.save(position, best.as_ref())?;
                     saved = Instant::now();
                 }
@@ -262,6 +272,18 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
         })
     }
 
+    /// Losses can be numbers when weights no longer are: those of the last step, and those that a relu hides. A checkpoint that
+    /// held them would be the end of the training.
+    fn check_tensors(&self, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
+        for (key, tensor) in tensors {
+            // A sum of finite 32-bit numbers is finite in 64 bits, and any that are not make it so.
+            if !tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+                return Err(TrainError::Diverged { subject: self.plan.parameters.subject(), key: key.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes up a checkpoint of the same run.
     fn go_on(&mut self, position: &mut Position) -> Result<Option<Best>, TrainError> {
         let path = &self.checkpoint;
@@ -296,6 +318,7 @@ impl<L: Learner<Batch = F::Batch>, F: Feed> Trainer<'_, L, F> {
 
     fn save(&mut self, position: &Position, best: Option<&Best>) -> Result<(), TrainError> {
         let mut tensors = self.learner.tensors();
+        self.check_tensors(&tensors)?;
         if let Some(Best(copies)) = best {
             tensors.extend(copies.iter().map(|(name, tensor)| {
                 let name = if name.starts_with("best.") { name.clone() } else { format!("best.{name}") };
@@ -326,14 +349,15 @@ struct Told {
     events: Option<EventFile>,
     started: Instant,
     last: Option<Instant>,
-    skipped: u64,
+    /// Batches of earlier runs.
+    done_before: u64,
 }
 
 impl Told {
-    fn new(plan: &Plan, skipped: u64) -> Result<Told, TrainError> {
+    fn new(plan: &Plan, done_before: u64) -> Result<Told, TrainError> {
         let dir = plan.tensorboard.as_ref().map(|dir| dir.join(plan.parameters.subject().name()));
         let events = dir.map(|dir| EventFile::create(&dir)).transpose()?;
-        Ok(Told { events, started: Instant::now(), last: None, skipped })
+        Ok(Told { events, started: Instant::now(), last: None, done_before })
     }
 
     #[expect(clippy::too_many_arguments, reason = "it is told everything")]
@@ -347,16 +371,8 @@ impl Told {
         samples: u64,
         progress: &Progress,
     ) -> Result<(), TrainError> {
-        let epochs = u64::from(position.epoch - 1);
-        progress.training(&TrainingUpdate {
-            done: epochs * course.batches() + position.batches,
-            total: u64::from(plan.epochs) * course.batches(),
-            done_before: self.skipped,
-            samples,
-            epoch: position.epoch,
-            epochs: plan.epochs,
-            losses: names.iter().copied().zip(losses.iter().copied()).collect(),
-        });
+        let losses_by_name = names.iter().copied().zip(losses.iter().copied()).collect();
+        progress.training(&self.update(plan, course, position, samples, losses_by_name));
         let Some(events) = &mut self.events else { return Ok(()) };
         if self.last.is_some_and(|last| last.elapsed() < TOLD_EVERY) {
             return Ok(());
@@ -368,6 +384,25 @@ impl Told {
         events.scalars(position.steps as u64, &scalars)
     }
 
+    fn update(
+        &self,
+        plan: &Plan,
+        course: &Course,
+        position: &Position,
+        samples: u64,
+        losses: Vec<(&'static str, f64)>,
+    ) -> TrainingUpdate {
+        TrainingUpdate {
+            done: course.done(position),
+            total: u64::from(plan.epochs) * course.batches(),
+            done_before: self.done_before,
+            samples,
+            epoch: position.epoch,
+            epochs: plan.epochs,
+            losses,
+        }
+    }
+
     fn epoch(&mut self, position: &Position, values: &[(&str, f64)]) -> Result<(), TrainError> {
         let text: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.6}")).collect();
         tracing::info!(epoch = position.epoch, "{}", text.join("  "));
@@ -375,5 +410,103 @@ impl Told {
         let scalars: Vec<(String, f64)> =
             values.iter().map(|(name, value)| (format!("epoch/{name}"), *value)).collect();
         events.scalars(u64::from(position.epoch), &scalars)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use eddyline::config::Config;
+    use eddyline::learn::LogFormat;
+    use eddyline::train::options::{Device, Hyperparameters, Subject};
+
+    const BATCHES: u64 = 5;
+
+    /// Batches without anything in them.
+    struct Nothing;
+
+    impl Feed for Nothing {
+        type Batch = ();
+
+        fn samples(&self) -> u64 {
+            4 * BATCHES
+        }
+
+        fn batch(&self, _: u32, _: u64, _: &[usize]) {}
+    }
+
+    fn plan(dir: &Path, epochs: u32) -> Plan {
+        Plan {
+            data: dir.join("log.csv"),
+            format: LogFormat::of(&Config::default()).unwrap(),
+            dir: dir.to_owned(),
+            parameters: Hyperparameters { batch: 4, ..Hyperparameters::new(Subject::Embeddings) },
+            epochs,
+            patience: None,
+            device: Device::Cpu,
+            threads: None,
+            checkpoint: Duration::from_secs(300),
+            restart: false,
+            tensorboard: None,
+        }
+    }
+
+    /// Its losses are numbers; after the step of this number its weight is none.
+    struct Broken(Tensor, i64);
+
+    impl Learner for Broken {
+        type Batch = ();
+
+        fn losses(&self) -> &'static [&'static str] {
+            &["loss"]
+        }
+
+        fn step(&mut self, (): &(), step: i64) -> Result<Vec<f64>, TchError> {
+            let value = if step < self.1 { step as f64 } else { f64::NAN };
+            drop(self.0.f_fill_(value)?);
+            Ok(vec![0.5])
+        }
+
+        fn held_out(&self, (): &()) -> Result<(&'static str, f64), TchError> {
+            Ok(("metric", 0.0))
+        }
+
+        fn tensors(&self) -> Vec<(String, Tensor)> {
+            vec![("weight".into(), self.0.shallow_clone())]
+        }
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_do_not_reach_a_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(dir.path(), 3);
+        let checkpoint = dir.path().join("checkpoint");
+        let mut learner = Broken(Tensor::zeros([3], (Kind::Float, tch::Device::Cpu)), 2 * BATCHES as i64);
+        let ended = Trainer {
+            plan: &plan,
+            learner: &mut learner,
+            feed: &Nothing,
+            progress: &Progress::hidden(),
+            stop: &AtomicBool::new(false),
+            checkpoint: checkpoint.clone(),
+        }
+        .run(Position::new("", "", String::new()));
+        let error = ended.unwrap_err().to_string();
+        assert!(error.starts_with("embeddings: \"weight\" has a value that is no finite number"), "{error}");
+        let kept = checkpoint::read(&checkpoint).unwrap().unwrap();
+        assert_eq!((kept.position.epoch, &kept.tensors[0].1), (2, &vec![BATCHES as f32; 3]));
+    }
+
+    #[test]
+    fn what_earlier_runs_did_is_not_taken_for_this_ones_speed() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(dir.path(), 10);
+        let course = Course::new(&Nothing, &plan);
+        let mut position = Position { epoch: 8, batches: 2, ..Position::default() };
+        let told = Told::new(&plan, course.done(&position)).unwrap();
+        position.batches += 1;
+        let update = told.update(&plan, &course, &position, 4, Vec::new());
+        assert_eq!((update.done, update.done_before, update.total), (38, 37, 50));
     }
 }

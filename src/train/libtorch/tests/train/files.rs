@@ -11,6 +11,8 @@ fn every_training_leaves_a_directory_that_is_read() {
     let place = Place::new();
     let dir = place.embedded("model");
     let tables = Tables::load(&dir).unwrap().unwrap();
+    let manifest = || -> Value { serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap() };
+    assert_eq!(manifest()["embeddings"]["content_hash"].as_str().map(str::len), Some(64));
     assert_eq!(tables.items.rows, tables.item_map.len() + 1);
     for algorithm in Algorithm::ALL {
         let told = succeed(&place.train(algorithm.name(), &dir, &["--epochs", "2", "--json", "-q"]));
@@ -27,13 +29,40 @@ fn every_training_leaves_a_directory_that_is_read() {
         let history = std::fs::read_to_string(dir.join(format!("history_{algorithm}.jsonl"))).unwrap();
         let epochs: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((epochs.len(), &epochs[1]["epoch"]), (2, &2.into()));
-        let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+        let manifest = manifest();
         assert_eq!(manifest[algorithm.name()]["content_hash"], model.content_hash);
         assert_eq!(manifest[algorithm.name()]["metrics"], epochs[1]);
         assert_eq!(manifest[algorithm.name()]["data"], manifest["embeddings"]["data"]);
         same_tensors(&dir, algorithm);
     }
     assert!(files(&dir).keys().all(|name| !name.contains("partial")));
+}
+
+#[test]
+fn spectral_vectors_are_tables_as_others_are() {
+    let place = Place::new();
+    let (dir, other) = (place.path("model"), place.path("other"));
+    let train = |dir, more: &[_]| {
+        let flags =
+            ["train", "embeddings", text(&place.log), "--method", "spectral", "--dim", "8", "--model-dir", text(dir)];
+        [&flags[..], more].concat()
+    };
+    let told = succeed(&train(&dir, &["-q"]));
+    assert!(told.contains("mean_probability"), "{told}");
+    let tables = Tables::load(&dir).unwrap().unwrap();
+    assert!(tables.users.data.iter().all(|&value| value == 0.0));
+    assert!(tables.items.data[..8].iter().all(|&value| value != 0.0));
+    succeed(&train(&other, &["-q"]));
+    assert_eq!(differences(&dir, &other), [""; 0]);
+    succeed(&place.train("ddpg", &dir, &["--epochs", "1", "--behavior-weight", "1", "-q"]));
+    let told = failure(&train(&dir, &[]));
+    assert!(told.contains("model_ddpg.pt, trained on the embeddings that are there now"), "{told}");
+    let told = failure(&train(&dir, &["--epochs", "30"]));
+    assert!(told.contains("--epochs is of --method dssm"), "{told}");
+    // Nor do the two methods go on from each other.
+    succeed(&place.train("embeddings", &other, &["--epochs", "1", "-q"]));
+    let told = failure(&train(&other, &[]));
+    assert!(told.contains("checkpoint_embeddings.safetensors: a checkpoint of a run with"), "{told}");
 }
 
 /// The `.safetensors` holds what the `.pt` holds; what is read of the `.pt` and written again is the same file.
@@ -102,4 +131,9 @@ fn training_stops_when_nothing_gets_better() {
     assert_eq!((summary["stopped_early"].as_bool(), metrics.len()), (Some(true), at + 3), "{metrics:?}");
     let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["reinforce"]["best"]["epoch"], at + 1);
+    // The metrics are those of the weights that are written.
+    let written: Value = serde_json::from_str(history.lines().nth(at).unwrap()).unwrap();
+    assert_eq!((&manifest["reinforce"]["metrics"], &summary["metrics"]), (&written, &written));
+    let again = succeed(&place.train("reinforce", &dir, &flags[..6]));
+    assert!(again.contains(&format!("written            epoch {}, the best\n", at + 1)), "{again}");
 }

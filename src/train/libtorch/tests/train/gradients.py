@@ -1,6 +1,6 @@
 """The losses, gradients and steps of each algorithm, written plainly in PyTorch from the papers, against what training computed.
 
-usage: gradients.py {embeddings|reinforce|ddpg|bcq} IN.safetensors
+usage: gradients.py {embeddings|spectral|reinforce|ddpg|bcq} IN.safetensors
 
 IN holds inputs (input.*), weights before (before.*), losses (loss.*), gradients (grad.*), and weights after the steps
 (after.*). Everything else is computed here, with autograd and torch.optim, in float64 where that decides nothing: no trick of
@@ -96,7 +96,7 @@ def follow(target, net, tau):
 steps = int(options["steps"])
 lr = options["lr"]
 
-if algorithm != "embeddings":
+if algorithm not in ("embeddings", "spectral"):
     users, items = data["input.users"], data["input.items"]
     user, history, action = data["input.user"], data["input.history"], data["input.action"]
     reward, discount = data["input.reward"][:, None], data["input.discount"][:, None]
@@ -126,7 +126,10 @@ if algorithm == "ddpg":
         return ((y - q(critic, s, a)) ** 2).mean()
 
     def actor_loss():
-        return -q(critic, s, mlp(actor, s)).mean()
+        value, weight = q(critic, s, mlp(actor, s)), options["behavior_weight"]
+        if weight == 0:
+            return -value.mean()
+        return -value.mean() / value.abs().mean().detach() + weight * F.mse_loss(mlp(actor, s), a)
 
     close("critic loss", data["loss.critic"], critic_loss())
     close("actor loss", data["loss.actor"], actor_loss())
@@ -231,6 +234,27 @@ elif algorithm == "bcq":
     check_after("critics.", both)
     check_after("perturbator_target.", perturbator_target)
     check_after("critics_target.", {f"{i}.{key}": value for i, net in zip((1, 2), critic_targets) for key, value in net.items()})
+
+elif algorithm == "spectral":
+    found = data["after.items"]
+    events, count, dim = data["input.events"].tolist(), len(found) - 1, found.shape[1]
+    follows = torch.zeros(count, count)
+    for at, (user, item) in enumerate(events):
+        for apart in (1, 2, 3):
+            if at >= apart and events[at - apart][0] == user:
+                follows[events[at - apart][1], item] += 1 / apart
+    n = follows.sum(1)
+    _, sizes, right = torch.linalg.svd(follows / n.clamp(min=1e-300).sqrt()[:, None])
+    vectors = right[:dim].T
+    vectors = vectors / (vectors[[item for _, item in events]] ** 2).mean().sqrt()
+    # The vectors are the same but for their signs.
+    close("products of the items' vectors", found[:-1] @ found[:-1].T, vectors @ vectors.T)
+    close("sizes of the columns", found.norm(dim=0), vectors.norm(dim=0))
+    assert found[-1].abs().max() == 0, "the unknown item has a vector"
+    close("mean probability", data["after.probability"], ((sizes[:dim] ** 2).sum() / n.sum())[None])
+    rows = torch.arange(dim)
+    largest = found[:-1].abs().argmax(0)
+    assert (found[largest, rows] > 0).all(), "the signs are not those that were agreed on"
 
 else:
     towers = {}

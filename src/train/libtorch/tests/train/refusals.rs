@@ -9,6 +9,7 @@ fn what_is_missing_or_does_not_fit_is_named() {
     let empty = place.path("empty");
     let told = failure(&place.train("ddpg", &empty, &["--epochs", "1"]));
     assert!(told.contains("no embeddings; run first: eddyline train embeddings"), "{told}");
+    assert!(!empty.exists(), "nothing is made for a training that can't begin");
 
     let dir = place.embedded("model");
     let before = files(&dir);
@@ -31,16 +32,43 @@ fn what_is_missing_or_does_not_fit_is_named() {
 fn logs_that_teach_nothing_are_refused() {
     let place = Place::new();
     let dir = place.path("model");
-    for (name, log, expected) in [
-        ("empty.csv", "", "none of its 0 lines is an event"),
-        ("one.csv", "1,5,pv,1511600000\n2,5,pv,1511600001\n", "1 item; a model needs two to choose from"),
+    for (name, log, expected, method) in [
+        ("empty.csv", "", "none of its 0 lines is an event", "dssm"),
+        ("one.csv", "1,5,pv,1511600000\n2,5,pv,1511600001\n", "1 item; a model needs two to choose from", "dssm"),
+        ("apart.csv", "1,5,pv,1511600000\n2,6,pv,1511600001\n", "no user has two training events", "spectral"),
     ] {
         let path = place.path(name);
         fs::write(&path, log).unwrap();
-        let told = failure(&["train", "embeddings", text(&path), "--model-dir", text(&dir)]);
+        let told = failure(&["train", "embeddings", text(&path), "--model-dir", text(&dir), "--method", method]);
         assert!(told.contains(expected), "{told}");
-        assert!(!dir.join("tianchi_user_embeddings.npy").exists());
+        assert!(!dir.exists());
     }
+}
+
+#[test]
+fn too_little_to_hold_a_part_out_is_told_before_training() {
+    let place = Place::new();
+    let log = place.path("few.csv");
+    // 24 events, of which 19 train.
+    let rows = |users: std::ops::Range<u32>, events: u32| {
+        users.flat_map(move |user| (0..events).map(move |n| format!("{user},{},pv,{}\n", n % 4, 1_511_600_000 + n)))
+    };
+    let text_of = |rows: Vec<String>| rows.concat();
+    fs::write(&log, text_of(rows(0..1, 24).collect())).unwrap();
+    let dir = place.path("model");
+    let train = |subject, more: &[&str]| -> Vec<String> {
+        let flags = ["train", subject, text(&log), "--model-dir", text(&dir), "--epochs", "2", "--threads", "1"];
+        flags.iter().chain(more).map(|&flag| flag.to_owned()).collect()
+    };
+    let arguments = train("embeddings", &["--patience", "1"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let told = failure(&arguments);
+    let expected =
+        "the training parts have 19 events; --patience holds out a twentieth of them, which takes 20 at least";
+    assert!(told.contains(expected) && !dir.exists(), "{told}");
+    // One more is enough.
+    fs::write(&log, text_of(rows(0..1, 25).collect())).unwrap();
+    succeed(&[&arguments[..], &["-q"]].concat());
 }
 
 #[test]
@@ -66,6 +94,12 @@ fn another_run_is_not_continued_and_policies_are_not_orphaned() {
     assert!(told.contains("model_ddpg.pt, trained on the embeddings that are there now"), "{told}");
     succeed(&place.train("embeddings", &dir, &["--epochs", "1", "--restart", "-q"]));
     assert!(!dir.join("model_ddpg.pt").exists() && !dir.join("checkpoint_ddpg.safetensors").exists());
+    // The leave to remove policies is not one to remove later ones.
+    succeed(&place.train("ddpg", &dir, &["--epochs", "1", "-q"]));
+    for epochs in ["1", "2"] {
+        let told = failure(&place.train("embeddings", &dir, &["--epochs", epochs]));
+        assert!(told.contains("model_ddpg.pt, trained on the embeddings that are there now"), "{told}");
+    }
     fs::write(dir.join("checkpoint_bcq.safetensors"), b"not one").unwrap();
     let told = failure(&place.train("bcq", &dir, &["--epochs", "1"]));
     assert!(told.contains("checkpoint_bcq.safetensors: not a checkpoint of this program"), "{told}");

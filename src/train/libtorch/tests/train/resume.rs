@@ -68,6 +68,11 @@ fn a_signal_leaves_a_checkpoint_and_a_word() {
     while !history.exists() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
+    let told = failure(&place.train("reinforce", &dir, &["--epochs", "1"]));
+    assert!(
+        told.ends_with("another train reinforce is at work in it; wait until it is done, or use another directory"),
+        "{told}"
+    );
     let kill = format!("kill -TERM {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
@@ -75,4 +80,33 @@ fn a_signal_leaves_a_checkpoint_and_a_word() {
     assert_eq!(status.code(), Some(1), "{told}");
     assert!(told.contains("stopped at epoch") && told.lines().count() == 1, "{told}");
     assert!(!dir.join("model_reinforce.pt").exists());
+}
+
+#[test]
+fn new_embeddings_that_were_killed_go_on_without_being_told_again() {
+    let place = Place::new();
+    let dir = place.embedded("model");
+    succeed(&place.train("ddpg", &dir, &["--epochs", "1", "-q"]));
+    let flags = ["--seed", "2", "--epochs", "100000", "--checkpoint", "0s", "-q"];
+    let restart = [&flags[..], &["--restart"]].concat();
+    let mut child = eddyline(&place.train("embeddings", &dir, &restart)).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = dir.join("checkpoint_embeddings.safetensors");
+    // The one of the embeddings that are there is gone first.
+    let is_new = || {
+        let bytes = std::fs::read(&checkpoint).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\\', "").contains("\"seed\":2")
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_new() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(dir.join("model_ddpg.pt").exists());
+    // Another training has no leave.
+    let told = failure(&place.train("embeddings", &dir, &["--seed", "3", "--epochs", "1"]));
+    assert!(told.contains("model_ddpg.pt, trained on the embeddings that are there now"), "{told}");
+    let goes_on = ["--seed", "2", "--epochs", "1", "-q"];
+    succeed(&place.train("embeddings", &dir, &goes_on));
+    assert!(!dir.join("model_ddpg.pt").exists() && !dir.join("replacing_policies").exists());
 }
