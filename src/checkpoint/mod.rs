@@ -114,7 +114,8 @@ impl StateDirectory {
         open::open(path, pipeline, (choice, Trust::Snapshots), Probe::none())
     }
 
-    /// The same for a run that reads its log from the start: the journal holds, and no snapshot is believed, nor kept.
+    /// The same for a run that reads its log from the start: the journal holds, and no snapshot is believed; they stay until
+    /// [`Unbelieved::delete`].
     ///
     /// # Errors
     /// As [`StateDirectory::open`], but for damage to snapshots.

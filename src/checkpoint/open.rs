@@ -2,7 +2,8 @@
 //!
 //! The order matters. Nothing is changed before the lock is held. Manifests that are newer than the one believed are gone from the
 //! disk before the journal is appended to: what is decided from now on may hold for records that such a snapshot has passed,
-//! so it must not be believed later, should it become readable again.
+//! so it must not be believed later, should it become readable again. (Epochs are no such decisions. Where the journal alone is
+//! trusted, the run deletes the snapshots itself, before its first decision.)
 
 use super::chunk::{Chunk, stray_head};
 use super::error::{CheckpointError, Skipped};
@@ -262,7 +263,7 @@ fn files(directory: &Directory, fingerprint: &str) -> Result<Files, CheckpointEr
 
 type Opened = (JournalWriter, SnapshotWriter, Recovered);
 
-/// Finds what can be believed, clears away the rest, and begins a new epoch, above `epoch` too.
+/// Finds what can be believed, clears away the rest, unless the journal alone is trusted, and begins a new epoch, above `epoch` too.
 fn recover(
     root: &Directory,
     generation: u64,

@@ -146,24 +146,30 @@ impl SnapshotWriter {
         self.adopt(true).inspect_err(|_| self.is_stopped = true)
     }
 
-    /// A run builds results beside those of an earlier pipeline, whose state goes when they have taken its place.
+    /// A run builds results in these stores beside those of an earlier pipeline, whose state goes when they have taken its place.
     ///
     /// # Errors
     /// If that can't be written down.
-    pub fn replacing(&self) -> Result<(), CheckpointError> {
-        if !self.directory.has(REPLACING)? {
-            self.directory.create(REPLACING)?.sync()?;
-            self.directory.sync()?;
-        }
-        Ok(())
+    pub fn replacing(&self, stores: &[&str]) -> Result<(), CheckpointError> {
+        let earlier = self.replaced_in()?;
+        let names: BTreeSet<&str> = earlier.iter().map(String::as_str).chain(stores.iter().copied()).collect();
+        let mut file = self.directory.create(REPLACING)?;
+        file.append(names.into_iter().collect::<Vec<_>>().join("\n").as_bytes())?;
+        file.sync()?;
+        self.directory.sync()
     }
 
-    /// Whether [`Self::replacing`] was called, in this run or an earlier one, and the older state is still there.
+    /// The stores of the last [`Self::replacing`], in this run or an earlier one, while the older state is still there.
     ///
     /// # Errors
     /// If that can't be read.
-    pub fn is_replacing(&self) -> Result<bool, CheckpointError> {
-        self.directory.has(REPLACING)
+    pub fn replaced_in(&self) -> Result<Vec<String>, CheckpointError> {
+        if !self.directory.has(REPLACING)? {
+            return Ok(Vec::new());
+        }
+        let path = self.directory.file(REPLACING);
+        let text = self.directory.read(REPLACING, 1 << 10).map_err(CheckpointError::io("read", &path))?;
+        Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
     /// See [`super::StateDirectory::purged`].

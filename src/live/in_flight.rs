@@ -31,6 +31,8 @@ pub(super) struct InFlight {
     waiting: BTreeMap<Time, u64>,
     /// When the first event of each tick was handed over, until the tick's results are in all sinks.
     since: BTreeMap<Time, Instant>,
+    /// Before this all sinks hold everything.
+    arrived: Time,
     /// The sum of all.
     events: u64,
     /// Those of ticks before the frontier handed over.
@@ -41,7 +43,15 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Nothing.
     pub(super) fn new(tick: Steps) -> InFlight {
-        InFlight { tick, waiting: BTreeMap::new(), since: BTreeMap::new(), events: 0, complete: 0, frontier: 0 }
+        InFlight {
+            tick,
+            waiting: BTreeMap::new(),
+            since: BTreeMap::new(),
+            arrived: 0,
+            events: 0,
+            complete: 0,
+            frontier: 0,
+        }
     }
 
     /// Events are handed over.
@@ -50,7 +60,10 @@ impl InFlight {
         for run in events.chunk_by(|a, b| self.tick.end_of(a.logical) == self.tick.end_of(b.logical)) {
             let end = self.tick.end_of(run[0].logical);
             *self.waiting.entry(end).or_insert(0) += run.len() as u64;
-            self.since.entry(end).or_insert(now);
+            // What a run that goes on reads again is out already.
+            if end >= self.arrived {
+                self.since.entry(end).or_insert(now);
+            }
         }
         self.events += events.len() as u64;
     }
@@ -58,6 +71,7 @@ impl InFlight {
     /// All sinks hold what is before `frontier`. The ticks with events that this is new for, and how long ago the first event of
     /// each was handed over.
     pub(super) fn arrived(&mut self, frontier: Time) -> impl Iterator<Item = (Time, Duration)> {
+        self.arrived = self.arrived.max(frontier);
         let open = self.since.split_off(&frontier);
         let now = Instant::now();
         std::mem::replace(&mut self.since, open)

@@ -210,7 +210,7 @@ impl Metrics {
         }
     }
 
-    /// The results of a tick are in all sinks, of which a worker read the first event so long ago.
+    /// The results of a tick are in all sinks, of which a worker of this process read the first event so long ago.
     pub(super) fn tick_is_out(&self, tick: Time, since_read: Duration) {
         self.tick_latency.observe(seconds(now_ms().saturating_sub(tick)));
         self.event_latency.observe(since_read.as_secs_f64());

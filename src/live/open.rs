@@ -131,15 +131,17 @@ pub(super) fn durables(
     if let Some(snapshot) = &snapshot {
         check_resume(&opened, snapshot.frontier())?;
     }
-    let builds = opened.iter().any(|sink| sink.is_building());
+    let building: Vec<&str> = opened.iter().filter(|sink| sink.is_building()).map(|sink| sink.name()).collect();
+    let builds = !building.is_empty();
     let set = SinkSet::spawn(opened, Pace::Live, SINK_QUEUE_BYTES, &stop)?;
     let gauges = set.gauges();
     metrics.watch_sinks(gauges.clone());
     let durable = set.durable();
+    metrics.durable(durable.frontier());
     let sinks: Sinks = Arc::new(Mutex::new(Some(set)));
     let (journal, writer) = state.into_writers();
     if builds && !plan.until_end {
-        writer.replacing()?;
+        writer.replacing(&building)?;
     }
     // Where the log has an end, results take the place of others' when the sinks finish.
     let generations = Generations { sinks: gauges, builds, promotes: !plan.until_end };

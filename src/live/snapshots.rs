@@ -35,8 +35,8 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Starts the thread. Batches with a snapshot are to be sent to the second value. Once all sinks show this pipeline's results,
-    /// the state of those before it goes.
+    /// Starts the thread. Batches with a snapshot are to be sent to the second value. Once all sinks show this pipeline's results that
+    /// were to replace another's, the state of those before it goes.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -108,7 +108,13 @@ fn work(
     metrics: &Metrics,
     generations: &Generations,
 ) {
-    let mut older = writer.is_replacing().unwrap_or(false);
+    let replaced_in = writer.replaced_in().unwrap_or_else(|error| {
+        tracing::warn!("{error}; the state of an earlier pipeline stays");
+        Vec::new()
+    });
+    // Stores that this run does not have may show the old results still.
+    let has = |name: &String| generations.sinks.iter().any(|sink| sink.name() == name);
+    let mut older = !replaced_in.is_empty() && replaced_in.iter().all(has);
     loop {
         // Also where an earlier run has replaced them, and died before it could say so.
         let shows = !generations.builds || generations.sinks.iter().all(|sink| sink.is_promoted());

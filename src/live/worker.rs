@@ -94,9 +94,7 @@ impl Owned {
     pub(super) fn new(reader: PartitionReader, end: Option<u64>) -> Owned {
         Owned { reader, proposed: None, held: VecDeque::new(), held_bytes: 0, told: None, noted: 0, end }
     }
-}
 
-impl Owned {
     fn hold(&mut self, held: Held) {
         self.held_bytes += size_of::<Held>() + held.value.len();
         self.held.push_back(held);
@@ -292,9 +290,9 @@ impl LiveWorker<'_> {
                 Room::Least => least.is_none_or(|least| owned.reader.watermark() <= least),
                 Room::None => false,
             };
-            // A partition at its end stays open: a pause would end what is known of that. So does one that is held, since that it
-            // is at its end is what was proposed; until much has come there.
-            let at_end = self.source.status(partition).at_end.is_some();
+            // A partition at its end, where nothing has come since that was seen first, stays open: a pause would end what is known of
+            // it. One that is held does so until much has come there.
+            let at_end = self.source.status(partition).idle_for() > Duration::ZERO;
             self.source.set_paused(partition, !readable && !at_end || owned.held_bytes >= HELD_BYTES_MAX);
         }
         self.state.fetched.clear();

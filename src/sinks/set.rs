@@ -147,9 +147,16 @@ impl SinkSet {
         }
         let mut outcome = Ok(());
         for (thread, late) in self.threads.drain(..).zip(late) {
-            let late = late.then(|| SinkError::not_drained(thread.gauges(), patience));
-            let ended = thread.join();
-            outcome = outcome.and(late.map_or(ended, Err));
+            let not_drained = late.then(|| SinkError::not_drained(thread.gauges(), patience));
+            if late {
+                // One that is only slow looks at no stop.
+                thread.end(Ending::Abort);
+            }
+            let ended = match (thread.join(), not_drained) {
+                (Ok(()) | Err(SinkError::Stopped), Some(error)) => Err(error),
+                (ended, _) => ended,
+            };
+            outcome = outcome.and(ended);
         }
         outcome
     }

@@ -220,7 +220,8 @@ impl Shared {
                     state.problem = Some(Problem::Gone);
                 }
             }
-            Err(_) => {}
+            // Then nothing is known.
+            Err(_) => *unknown = None,
         }
     }
 

@@ -43,10 +43,13 @@ impl Track {
     }
 
     pub(super) fn set_paused(&mut self, paused: bool, now: Instant) {
-        if std::mem::replace(&mut self.paused, paused) && !paused {
+        let was_paused = std::mem::replace(&mut self.paused, paused);
+        if was_paused && !paused {
             self.since = now;
         }
-        self.stall.excused();
+        if was_paused || paused {
+            self.stall.excused();
+        }
     }
 
     /// Whether the record at `offset` is to be handed over; the position then is behind it.
@@ -106,6 +109,20 @@ mod tests {
         track.reached(9, now);
         assert!(track.is_ended());
         assert!(Track::new(0, 0, Some(0), now).is_ended() && !Track::new(0, 9, None, now).is_ended());
+    }
+
+    #[test]
+    fn a_stall_is_seen_also_by_who_says_every_time_that_nothing_is_paused() {
+        let start = Instant::now();
+        let answer = Some(Answer { end: 9, since: start, seen: start });
+        let mut track = Track::new(0, 5, None, start);
+        let mut waits = |paused, second| {
+            let now = start + Duration::from_secs(second);
+            track.set_paused(paused, now);
+            track.waits(answer, Some(5), now)
+        };
+        assert!((0..60).any(|second| waits(false, second)));
+        assert!((60..120).all(|second| !waits(true, second)));
     }
 
     #[test]
