@@ -104,7 +104,7 @@ fn targets() -> Vec<Target> {
         Target { name: "legacy .pt", seed: legacy, read: read_state_dict },
         Target { name: "zip .pt", seed: archive, read: read_state_dict },
         Target { name: "pickle in zip .pt", seed: object, read: read_zipped_pickle },
-        Target { name: "line of CSV", seed: b"17,\"2000000\",buy,1511544070\r\n".to_vec(), read: read_csv },
+        Target { name: "line of CSV", seed: b"17,2000000,buy,1511544070".to_vec(), read: read_csv },
         Target { name: "message in JSON", seed: JSON.to_vec(), read: read_json },
     ]
 }
