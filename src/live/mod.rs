@@ -92,7 +92,12 @@ pub fn run(plan: &LivePlan) -> Result<bool, RunError> {
     });
     metrics.set_ready(false);
     metrics.workers_are_done();
-    let Some(Done { ending: Ending::Ended, last }) = outcomes?.into_iter().next() else { return Ok(false) };
+    let outcomes = match outcomes.map_err(RunError::from) {
+        // Nothing was begun that would have to be ended.
+        Err(RunError::StoppedAtTheStart) => return Ok(false),
+        outcomes => outcomes?,
+    };
+    let Some(Done { ending: Ending::Ended, last }) = outcomes.into_iter().next() else { return Ok(false) };
     let sinks = sinks.and_then(|sinks| sinks.lock().unwrap_or_else(PoisonError::into_inner).take());
     if let Some(sinks) = sinks {
         sinks.finish(End { frontier: Time::MAX, popular: last })?;

@@ -99,8 +99,20 @@ pub(crate) fn unused_name() -> String {
 pub(crate) fn create(brokers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     new.config = settings.to_vec();
-    for result in wait(admin(brokers).create_topics([&new], &admin_options())).unwrap() {
+    let admin = admin(brokers);
+    for result in wait(admin.create_topics([&new], &admin_options())).unwrap() {
         result.unwrap();
+    }
+    // A busy broker knows it a little later than it says that it is made.
+    let is_known = || {
+        let metadata = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(10)).ok()?;
+        let partitions = metadata.topics().first()?.partitions();
+        let led = partitions.iter().filter(|partition| partition.leader() >= 0 && partition.error().is_none()).count();
+        (led == partitions.len() && led > 0).then_some(())
+    };
+    let started = Instant::now();
+    while is_known().is_none() && started.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
