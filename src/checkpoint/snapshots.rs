@@ -153,9 +153,17 @@ impl SnapshotWriter {
     pub fn replacing(&self, stores: &[&str]) -> Result<(), CheckpointError> {
         let earlier = self.replaced_in()?;
         let names: BTreeSet<&str> = earlier.iter().map(String::as_str).chain(stores.iter().copied()).collect();
-        let mut file = self.directory.create(REPLACING)?;
+        if names.len() == earlier.len() {
+            return Ok(());
+        }
+        let partial = REPLACING.to_owned() + NEW;
+        if self.directory.has(&partial)? {
+            self.directory.remove(&partial)?;
+        }
+        let mut file = self.directory.create(&partial)?;
         file.append(names.into_iter().collect::<Vec<_>>().join("\n").as_bytes())?;
         file.sync()?;
+        self.directory.rename(&partial, REPLACING)?;
         self.directory.sync()
     }
 

@@ -33,7 +33,7 @@ fn wherever_a_run_dies_that_replaces_results_all_stores_end_with_the_new_ones() 
         let (old, idle) = (["--set", "popular.top=3"], ["--set", "time.idle=1s"]);
         let mut run = Running::spawn(target.run_on().args(old).args(idle));
         wait_until("the old results", || {
-            assert!(run.ended().is_none());
+            run.goes_on();
             target.stores.records() >= events() as u64
         });
         run.terminate();
@@ -46,7 +46,7 @@ fn wherever_a_run_dies_that_replaces_results_all_stores_end_with_the_new_ones() 
         // As it was started, by whoever watches over it.
         let mut run = Running::spawn(target.run_on().arg("--new-generation").args(idle));
         wait_until("the end of the old state", || {
-            assert!(run.ended().is_none());
+            run.goes_on();
             generations(target.state()) == 1
         });
         run.terminate();

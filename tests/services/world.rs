@@ -5,6 +5,7 @@ use crate::pipeline::{Content, Pipeline, SETTINGS, assert_same, eddyline, succee
 use crate::services::variable;
 use crate::stores::{Stores, sql};
 use crate::table::effort;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output};
@@ -146,6 +147,15 @@ impl Running {
     /// Whether it has ended, and how.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child().try_wait().unwrap()
+    }
+
+    /// It has not ended; if it has, what it said is told.
+    pub(crate) fn goes_on(&mut self) {
+        if let Some(status) = self.ended() {
+            let mut said = String::new();
+            let _ = self.child().stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
+            panic!("it has ended by itself: {status}: {said}");
+        }
     }
 
     pub(crate) fn kill(&mut self) {

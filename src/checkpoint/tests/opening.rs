@@ -136,7 +136,12 @@ fn another_pipeline_is_refused_or_gets_a_generation_of_its_own() {
     let (mut state, recovered) = open_theirs(OtherPipeline::Refuse).unwrap();
     assert_eq!(recovered.epoch, 6);
     state.publish(&rows(80, 1)).unwrap();
+    for stores in [&["mysql"][..], &["mysql"], &["embedded"]] {
+        state.snapshots.replacing(stores).unwrap();
+    }
+    assert_eq!(state.snapshots.replaced_in().unwrap(), ["embedded", "mysql"]);
     assert_eq!(state.snapshots.delete_older_generations().unwrap(), 1);
+    assert!(state.snapshots.replaced_in().unwrap().is_empty());
     drop(state);
     assert!(!generation(path).exists());
     assert!(matches!(open(path), Err(CheckpointError::OtherPipeline { .. })));
