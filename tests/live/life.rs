@@ -1,12 +1,12 @@
 //! Starting, stopping, going on; growing files; idle partitions; several processes.
 
-use crate::pipeline::{Pipeline, assert_same, eddyline, stop, succeed};
+use crate::pipeline::{Pipeline, assert_same, eddyline, stop, succeed, tomorrow, wait_until};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 fn append(file: &Path, text: &[u8]) {
     OpenOptions::new().append(true).open(file).unwrap().write_all(text).unwrap();
@@ -14,21 +14,6 @@ fn append(file: &Path, text: &[u8]) {
 
 fn count_lines(file: &Path) -> usize {
     std::fs::read(file).unwrap().iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// In ms since 1970. Where all partitions are idle, today's clock moves none with events of tomorrow.
-fn tomorrow() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    (now + Duration::from_secs(86_400)).as_millis().to_string()
-}
-
-/// Waits until `done` says so, which must be soon.
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Rows, by table.
 pub(crate) type Content = BTreeMap<String, Vec<String>>;
@@ -197,5 +198,20 @@ pub(crate) fn assert_same(found: &Content, expected: &Content, what: &str) {
             found.len(),
             rows.len()
         );
+    }
+}
+
+/// In ms since 1970. Where all partitions are idle, today's clock moves none with events of tomorrow.
+pub(crate) fn tomorrow() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now + Duration::from_secs(86_400)).as_millis().to_string()
+}
+
+/// Waits until `done` says so, which must be soon.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not come");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

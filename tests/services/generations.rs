@@ -1,10 +1,10 @@
 //! Results of a new pipeline that take the place of the old ones in two stores at once.
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, tomorrow, wait_until};
 use crate::services::variable;
 use crate::stores::Stores;
 use crate::table::{effort, passed};
-use crate::world::{Running, World, events, mysql_database, stderr, tomorrow, wait_until, was_killed};
+use crate::world::{Running, World, events, mysql_database, stderr, was_killed};
 use std::fs;
 use std::path::Path;
 

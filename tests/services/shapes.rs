@@ -1,10 +1,10 @@
 //! Runs that go on with other numbers of workers and processes, and topics that grow partitions.
 
 use crate::cluster::{add_partitions, delete_records};
-use crate::pipeline::{Pipeline, SETTINGS, assert_same, content, eddyline, succeed};
+use crate::pipeline::{Pipeline, SETTINGS, assert_same, content, eddyline, succeed, tomorrow, wait_until};
 use crate::services::variable;
 use crate::table::{Random, effort, passed};
-use crate::world::{Running, Target, World, events, stderr, tomorrow, wait_until};
+use crate::world::{Running, Target, World, events, stderr};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;

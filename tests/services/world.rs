@@ -10,7 +10,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use url::Url;
 
 /// A topic that holds a generated log, and the replay of that log.
@@ -196,21 +195,6 @@ impl Drop for Running {
 /// How much log a run has, for `cargo test` and for all of it.
 pub(crate) fn events() -> usize {
     if effort() == 1 { 4_000 } else { 20_000 }
-}
-
-/// In ms since 1970. Where all partitions are idle, today's clock moves none with events of tomorrow.
-pub(crate) fn tomorrow() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    (now + Duration::from_secs(86_400)).as_millis().to_string()
-}
-
-/// Waits until `done` says so, which must be soon.
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(120), "{what} has not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 pub(crate) fn unused_name() -> String {
