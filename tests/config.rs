@@ -100,7 +100,7 @@ fn every_key_is_commented_and_documented() {
         }
         before = line;
     }
-    assert_eq!(keys, 45);
+    assert_eq!(keys, 68);
 }
 
 #[test]
@@ -251,6 +251,16 @@ fn wrong_values_name_key_value_and_what_is_allowed() {
                 .into(),
         ),
         ("recent.length = 0", "recent.length = 0: expected \"auto\" or a whole number from 1 to 1000".into()),
+        ("train.epochs = 0", "train.epochs = 0: expected \"auto\" or a whole number from 1 to 4294967295".into()),
+        ("train.lr = 0", "train.lr = 0: expected \"auto\" or a number above 0".into()),
+        ("train.lr = \"1e-3\"", "train.lr = \"1e-3\": expected \"auto\" or a number above 0".into()),
+        ("train.weight_clip = nan", "train.weight_clip = nan: expected a number above 0".into()),
+        ("train.batch = 3", "train.batch = 3: expected \"auto\" or a whole number from 4 to 16777216".into()),
+        ("train.seed = -1", "train.seed = -1: expected a whole number from 0 to 2^63-1".into()),
+        ("train.gamma = 1.5", "train.gamma = 1.5: expected a number from 0 to 1".into()),
+        ("train.kl_weight = -0.5", "train.kl_weight = -0.5: expected a number from 0 on".into()),
+        ("train.device = \"gpu\"", "train.device = \"gpu\": expected \"cpu\", \"cuda\" or \"cuda:N\"".into()),
+        ("train.method = \"svd\"", "train.method = \"svd\": expected \"dssm\" or \"spectral\"".into()),
         ("popular.arrange = 1", "popular.arrange = 1: expected true or false".into()),
         ("recent.arrange = 1", "recent.arrange = 1: expected true or false".into()),
         ("recommend.n = 1001", "recommend.n = 1001: expected a whole number from 1 to 1000".into()),
@@ -398,7 +408,7 @@ fn the_fingerprint_tells_results_apart_and_nothing_else() {
     let fingerprint = |pairs: &[(&str, &str)]| loaded(&sets(pairs)).fingerprint(10);
     let default = fingerprint(&[]);
     assert_eq!(default.len(), 64);
-    let same: [&[(&str, &str)]; 12] = [
+    let same: [&[(&str, &str)]; 13] = [
         &[("time.lateness", "10000ms")],
         &[("popular.weights", "1,1,1,1")],
         &[("time.idle", "1s")],
@@ -410,6 +420,7 @@ fn the_fingerprint_tells_results_apart_and_nothing_else() {
         &[("source.columns", "events")],
         &[("kafka.topic", "other")],
         &[("state.dir", "elsewhere")],
+        &[("train.lr", "0.5")],
         &[("mysql.url", "mysql://root@localhost/other")],
     ];
     for pairs in same {
@@ -467,8 +478,9 @@ fn a_models_history_sets_the_length_and_must_agree_with_it() {
 proptest! {
     /// Whatever stands in a file or a variable, loading ends with a configuration or with errors of one line each.
     #[test]
-    fn nothing_makes_it_panic(content in "(\\[time\\]\n)?\\PC{0,40}(\n\\PC{0,40}){0,3}", value in "\\PC{0,20}", key in 0usize..44) {
+    fn nothing_makes_it_panic(content in "(\\[time\\]\n)?\\PC{0,40}(\n\\PC{0,40}){0,3}", value in "\\PC{0,20}", key in 0usize..68) {
         let keys: Vec<String> = keys();
+        prop_assert_eq!(keys.len(), 68);
         let (_dir, mut layers) = file(&content);
         layers.sets = vec![(keys[key].clone(), value)];
         if let Err(ConfigErrors(errors)) = Config::load(&layers) {

@@ -22,8 +22,9 @@ impl Config {
     /// `serde_json` sorts keys.
     fn canonical(&self, recent_length: usize) -> serde_json::Value {
         let Config { time, popular, recent, recommend, model, source, behaviors, output, .. } = self;
-        // The other sections say where a live run finds its input and puts its output, which changes no byte of it.
-        let Config { state: _, kafka: _, stores: _, serve: _, .. } = self;
+        // The other sections say where a live run finds its input and puts its output, which changes no byte of it, and how
+        // models are made, whose files have hashes of their own.
+        let Config { state: _, kafka: _, stores: _, serve: _, train: _, .. } = self;
         let TimeSection { lateness, late, tick, idle: _ } = time;
         let PopularSection { window, slide, top, weights, arrange: _ } = popular;
         let RecentSection { length: _, arrange: _ } = recent;

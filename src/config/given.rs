@@ -14,8 +14,17 @@ impl Given {
     pub(super) fn integer(&self) -> Option<i64> {
         match self {
             Given::Toml(value) => value.as_integer(),
-            Given::Text(text) => toml_value(text)?.as_integer(),
+            Given::Text(text) => text.trim().parse().ok().or_else(|| toml_value(text)?.as_integer()),
         }
+    }
+
+    /// A finite number, also a whole one.
+    pub(super) fn number(&self) -> Option<f64> {
+        let number = match self {
+            Given::Toml(value) => value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))?,
+            Given::Text(text) => text.trim().parse().ok()?,
+        };
+        number.is_finite().then_some(number)
     }
 
     pub(super) fn boolean(&self) -> Option<bool> {
@@ -81,6 +90,8 @@ mod tests {
     fn the_key_decides_what_text_means() {
         assert_eq!(text("5").integer(), Some(5));
         assert_eq!(text("5").string().unwrap(), "5");
+        assert_eq!(text("1e-3").number(), Some(1e-3));
+        assert_eq!(text("nan").number(), None);
         assert_eq!(text("true").boolean(), Some(true));
         assert_eq!(text("\"\\t\"").string().unwrap(), "\t");
         assert_eq!(text(" 1, 2").list().unwrap(), [text("1"), text("2")]);
@@ -93,6 +104,8 @@ mod tests {
     fn a_file_says_its_types() {
         let quoted = Given::Toml(Value::String("5".into()));
         assert_eq!(quoted.integer(), None);
+        assert_eq!(quoted.number(), None);
+        assert_eq!(Given::Toml(Value::Integer(1)).number(), Some(1.0));
         assert_eq!(quoted.string().unwrap(), "5");
         assert_eq!(quoted.list(), None);
         assert_eq!(quoted.to_string(), "\"5\"");

@@ -23,6 +23,7 @@ mod resolve;
 mod sections;
 mod settings;
 mod time_format;
+mod training;
 mod words;
 
 pub use columns::{Columns, Header};
@@ -30,11 +31,12 @@ pub use duration::{Duration, NotADuration};
 pub use error::{ConfigError, ConfigErrors};
 pub use sections::{
     BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection,
-    RecommendSection, ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
+    RecommendSection, ServeSection, SourceSection, StateSection, StoreSections, TimeSection, TrainSection,
 };
 pub use settings::{DEFAULT_TOML, Origin};
 pub use time_format::{TimeFormat, TimeText, time_zone};
-pub use words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit};
+pub use training::{Device, NotADevice, TensorBoard};
+pub use words::{Algorithm, EmbeddingLoss, EmbeddingMethod, Exclude, Format, Ids, Late, Reward, TimeUnit};
 
 use given::Given;
 use settings::Settings;

@@ -6,11 +6,12 @@ use super::error::ConfigError;
 use super::given::Given;
 use super::sections::{
     BehaviorSection, Config, KafkaSection, ModelSection, OutputSection, PopularSection, RecentSection,
-    RecommendSection, ServeSection, SourceSection, StateSection, StoreSections, TimeSection,
+    RecommendSection, ServeSection, SourceSection, StateSection, StoreSections, TimeSection, TrainSection,
 };
 use super::settings::Settings;
 use super::time_format::{TimeFormat, time_zone};
-use super::words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit, Word};
+use super::training::TensorBoard;
+use super::words::{Algorithm, EmbeddingLoss, EmbeddingMethod, Exclude, Format, Ids, Late, Reward, TimeUnit, Word};
 use crate::secret::Secret;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ impl Reader<'_> {
             source: self.source(),
             behaviors: self.behaviors(),
             output: self.output(),
+            train: self.train(),
             state: self.state(),
             kafka: self.kafka(),
             stores: self.stores(),
@@ -153,6 +155,39 @@ impl Reader<'_> {
         }
     }
 
+    fn train(&mut self) -> TrainSection {
+        const POSITIVE: &str = "a number above 0";
+        const NOT_NEGATIVE: &str = "a number from 0 on";
+        const SHARE: &str = "a number from 0 to 1";
+        const DEVICE: &str = "\"cpu\", \"cuda\" or \"cuda:N\"";
+        const TENSORBOARD: &str = "\"auto\", \"none\" or the path of a directory";
+        TrainSection {
+            epochs: self.count_or("auto", "train.epochs", 1..=u32::MAX),
+            lr: self.get("train.lr", &format!("\"auto\" or {POSITIVE}"), |given| word_or("auto", given, positive)),
+            batch: self.count_or("auto", "train.batch", 4..=1 << 24),
+            seed: self.get("train.seed", "a whole number from 0 to 2^63-1", |given| given.integer()?.try_into().ok()),
+            patience: self.count_or("off", "train.patience", 1..=u32::MAX),
+            device: self.get("train.device", DEVICE, |given| given.string()?.parse().ok()),
+            threads: self.count_or("auto", "train.threads", 1..=1024),
+            checkpoint: self.get("train.checkpoint", DURATION, duration),
+            tensorboard: self.get("train.tensorboard", TENSORBOARD, |given| TensorBoard::read(given.string()?)),
+            method: self.word("train.method", EmbeddingMethod::ALL),
+            dim: self.count("train.dim", 1..=1024),
+            loss: self.word("train.loss", EmbeddingLoss::ALL),
+            history: self.count("train.history", 1..=1000),
+            hidden: self.count("train.hidden", 1..=4096),
+            gamma: self.get("train.gamma", SHARE, share),
+            top_k: self.count("train.top_k", 1..=10_000),
+            weight_clip: self.get("train.weight_clip", POSITIVE, positive),
+            session_gap: self.get("train.session_gap", DURATION, duration),
+            tau: self.get("train.tau", &format!("\"auto\" or {SHARE}"), |given| word_or("auto", given, share)),
+            behavior_weight: self.get("train.behavior_weight", NOT_NEGATIVE, not_negative),
+            lambda: self.get("train.lambda", SHARE, share),
+            actions: self.count("train.actions", 1..=1000),
+            kl_weight: self.get("train.kl_weight", NOT_NEGATIVE, not_negative),
+        }
+    }
+
     fn state(&mut self) -> StateSection {
         StateSection {
             dir: self.get("state.dir", "the path of a directory", path),
@@ -229,14 +264,40 @@ impl Reader<'_> {
         self.get(key, &words.join(" or "), T::read)
     }
 
-    fn count(&mut self, key: &str, bounds: RangeInclusive<usize>) -> usize {
-        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
-        self.get(key, &expected, |given| whole(given, &bounds))
+    fn count<T: Count>(&mut self, key: &str, bounds: RangeInclusive<T>) -> T {
+        self.get(key, &expected(&bounds), |given| whole(given, &bounds))
+    }
+
+    /// `None` for `word`.
+    fn count_or<T: Count>(&mut self, word: &str, key: &str, bounds: RangeInclusive<T>) -> Option<T> {
+        let expected = format!("\"{word}\" or {}", expected(&bounds));
+        self.get(key, &expected, |given| word_or(word, given, |given| whole(given, &bounds)))
     }
 }
 
-fn whole(given: &Given, bounds: &RangeInclusive<usize>) -> Option<usize> {
-    usize::try_from(given.integer()?).ok().filter(|number| bounds.contains(number))
+/// A whole number of some width.
+trait Count: TryFrom<i64> + PartialOrd + std::fmt::Display + Serialize {}
+
+impl<T: TryFrom<i64> + PartialOrd + std::fmt::Display + Serialize> Count for T {}
+
+fn expected<T: Count>(bounds: &RangeInclusive<T>) -> String {
+    format!("a whole number from {} to {}", bounds.start(), bounds.end())
+}
+
+fn whole<T: Count>(given: &Given, bounds: &RangeInclusive<T>) -> Option<T> {
+    T::try_from(given.integer()?).ok().filter(|number| bounds.contains(number))
+}
+
+fn positive(given: &Given) -> Option<f64> {
+    given.number().filter(|number| *number > 0.0)
+}
+
+fn not_negative(given: &Given) -> Option<f64> {
+    given.number().filter(|number| *number >= 0.0)
+}
+
+fn share(given: &Given) -> Option<f64> {
+    given.number().filter(|number| (0.0..=1.0).contains(number))
 }
 
 /// `None` for `word`, else what `read` makes of it.

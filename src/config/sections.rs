@@ -3,7 +3,8 @@
 use super::columns::{Columns, Header};
 use super::duration::Duration;
 use super::time_format::TimeFormat;
-use super::words::{Algorithm, Exclude, Format, Ids, Late, Reward, TimeUnit};
+use super::training::{Device, TensorBoard};
+use super::words::{Algorithm, EmbeddingLoss, EmbeddingMethod, Exclude, Format, Ids, Late, Reward, TimeUnit};
 use crate::secret::Secret;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Config {
     pub behaviors: BehaviorSection,
     /// The shape of outputs.
     pub output: OutputSection,
+    /// How models are trained.
+    pub train: TrainSection,
     /// Where a live run keeps what it needs to go on.
     pub state: StateSection,
     /// Where live events come from.
@@ -140,6 +143,57 @@ pub struct OutputSection {
     pub consumed_max: usize,
     /// What Redis keys begin with.
     pub redis_prefix: String,
+}
+
+/// Section 8 of the contract, `train`. Where a default depends on what is trained, `None` stands for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainSection {
+    /// Times through the training parts, at least 1.
+    pub epochs: Option<u32>,
+    /// Step size of Adam, above 0.
+    pub lr: Option<f64>,
+    /// Samples a step, at least 4.
+    pub batch: Option<usize>,
+    /// What everything random follows from.
+    pub seed: u64,
+    /// Epochs without a better metric on held-out samples after which training stops; `None` holds none out.
+    pub patience: Option<u32>,
+    /// Where tensors are.
+    pub device: Device,
+    /// Threads of libtorch, at least 1; `None` leaves it to libtorch.
+    pub threads: Option<usize>,
+    /// Time between checkpoints; zero: one after every batch.
+    pub checkpoint: Duration,
+    /// Where TensorBoard's event files go.
+    pub tensorboard: TensorBoard,
+    /// How embeddings are made.
+    pub method: EmbeddingMethod,
+    /// d, at least 1.
+    pub dim: usize,
+    /// What the two towers minimise.
+    pub loss: EmbeddingLoss,
+    /// H, at least 1.
+    pub history: usize,
+    /// h, at least 1.
+    pub hidden: usize,
+    /// γ, 0 to 1.
+    pub gamma: f64,
+    /// K of the top-K correction, at least 1.
+    pub top_k: u32,
+    /// The most that an importance weight counts, above 0.
+    pub weight_clip: f64,
+    /// The gap that ends a session.
+    pub session_gap: Duration,
+    /// τ, 0 to 1.
+    pub tau: Option<f64>,
+    /// How much DDPG's actor is kept to the log's actions, from 0.
+    pub behavior_weight: f64,
+    /// λ of BCQ, 0 to 1.
+    pub lambda: f64,
+    /// Actions that BCQ samples for a target, at least 1.
+    pub actions: usize,
+    /// The weight of the KL term in BCQ's generator, from 0.
+    pub kl_weight: f64,
 }
 
 /// Section 5 of the contract, the consistency contract.

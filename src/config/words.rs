@@ -115,3 +115,23 @@ words! {
         Model = "model",
     }
 }
+
+words! {
+    /// How embeddings are made (contract, section 8).
+    EmbeddingMethod {
+        /// Two towers of users and items.
+        Dssm = "dssm",
+        /// Vectors of items alone, of what follows what.
+        Spectral = "spectral",
+    }
+}
+
+words! {
+    /// The loss of the two towers (contract, section 8).
+    EmbeddingLoss {
+        /// 1 − cos for what happened, max(0, cos) for what did not: PyTorch's `CosineEmbeddingLoss` of margin 0.
+        Cosine = "cosine",
+        /// Binary cross-entropy of σ(cos).
+        Bce = "bce",
+    }
+}

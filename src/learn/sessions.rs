@@ -18,9 +18,6 @@ use std::ops::Range;
 
 use super::interactions::Interactions;
 
-/// The gap that ends a session, in milliseconds, unless told otherwise.
-pub const GAP_MS: i64 = 3_600_000;
-
 /// Where sessions end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionRule {

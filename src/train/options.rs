@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::{Config, EmbeddingMethod, TrainSection};
+pub use crate::config::{Device, EmbeddingLoss};
 use crate::learn::LogFormat;
 use crate::model::algorithm::Algorithm;
 
@@ -32,49 +34,6 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
-}
-
-/// Where the tensors are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The GPU of this number.
-    Cuda(usize),
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Device::Cpu => f.write_str("cpu"),
-            Device::Cuda(index) => write!(f, "cuda:{index}"),
-        }
-    }
-}
-
-impl std::str::FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Device, String> {
-        let device = match text.strip_prefix("cuda") {
-            None if text == "cpu" => Some(Device::Cpu),
-            Some("") => Some(Device::Cuda(0)),
-            Some(index) => index.strip_prefix(':').and_then(|index| index.parse().ok()).map(Device::Cuda),
-            None => None,
-        };
-        device.ok_or_else(|| "expected cpu, cuda or cuda:N".to_owned())
-    }
-}
-
-/// The loss of the embeddings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EmbeddingLoss {
-    /// 1 − cos for what happened, max(0, cos) for what did not: PyTorch's `CosineEmbeddingLoss` of margin 0.
-    Cosine,
-    /// Binary cross-entropy of σ(cos).
-    Bce,
 }
 
 /// The numbers that decide what comes out. Two runs with equal ones, on equal data, may share a checkpoint.
@@ -116,12 +75,6 @@ pub struct EmbeddingParameters {
     pub loss: EmbeddingLoss,
 }
 
-impl Default for EmbeddingParameters {
-    fn default() -> EmbeddingParameters {
-        EmbeddingParameters { dim: 32, loss: EmbeddingLoss::Cosine }
-    }
-}
-
 /// Of the embeddings that are made of what follows what.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SpectralParameters {
@@ -142,12 +95,6 @@ pub struct PolicyParameters {
     pub rewards: Vec<i64>,
 }
 
-impl Default for PolicyParameters {
-    fn default() -> PolicyParameters {
-        PolicyParameters { history: 10, hidden: 64, gamma: 0.99, rewards: vec![1, 2, 2, 3] }
-    }
-}
-
 /// Of top-k off-policy REINFORCE.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReinforceParameters {
@@ -159,9 +106,12 @@ pub struct ReinforceParameters {
     pub session_gap_ms: i64,
 }
 
-impl Default for ReinforceParameters {
-    fn default() -> ReinforceParameters {
-        ReinforceParameters { top_k: 10, weight_clip: 2.0, session_gap_ms: crate::learn::sessions::GAP_MS }
+impl ReinforceParameters {
+    /// As configured.
+    pub fn of(section: &TrainSection) -> ReinforceParameters {
+        let &TrainSection { top_k, weight_clip, session_gap, .. } = section;
+        let session_gap_ms = i64::try_from(session_gap.ms()).unwrap_or(i64::MAX);
+        ReinforceParameters { top_k, weight_clip, session_gap_ms }
     }
 }
 
@@ -174,9 +124,10 @@ pub struct DdpgParameters {
     pub behavior_weight: f64,
 }
 
-impl Default for DdpgParameters {
-    fn default() -> DdpgParameters {
-        DdpgParameters { tau: 0.001, behavior_weight: 0.0 }
+impl DdpgParameters {
+    /// As configured.
+    pub fn of(section: &TrainSection) -> DdpgParameters {
+        DdpgParameters { tau: section.tau.unwrap_or(0.001), behavior_weight: section.behavior_weight }
     }
 }
 
@@ -195,25 +146,36 @@ pub struct BcqParameters {
     pub kl_weight: f64,
 }
 
-impl Default for BcqParameters {
-    fn default() -> BcqParameters {
-        BcqParameters { tau: 0.005, phi: 0.05, lambda: 0.75, actions: 10, kl_weight: 0.5 }
+impl BcqParameters {
+    /// As configured. Φ is the contract's, since scoring has it, and the file can't carry another.
+    pub fn of(section: &TrainSection) -> BcqParameters {
+        let &TrainSection { tau, lambda, actions, kl_weight, .. } = section;
+        BcqParameters { tau: tau.unwrap_or(0.005), phi: 0.05, lambda, actions, kl_weight }
     }
 }
 
 impl Hyperparameters {
-    /// The contract's.
-    pub fn new(subject: Subject) -> Hyperparameters {
-        let policy = PolicyParameters::default();
-        let (batch, lr, own) = match subject {
-            Subject::Embeddings => (2048, 5e-4, Own::Embeddings(EmbeddingParameters::default())),
-            Subject::Policy(Algorithm::Reinforce) => {
-                (128, 1e-5, Own::Reinforce(policy, ReinforceParameters::default()))
-            }
-            Subject::Policy(Algorithm::Ddpg) => (2048, 1e-5, Own::Ddpg(policy, DdpgParameters::default())),
-            Subject::Policy(Algorithm::Bcq) => (2048, 1e-5, Own::Bcq(policy, BcqParameters::default())),
+    /// As configured for `subject`; by default the contract's.
+    pub fn of(subject: Subject, config: &Config) -> Hyperparameters {
+        let section = &config.train;
+        let &TrainSection { dim, history, hidden, gamma, loss, .. } = section;
+        let policy = || PolicyParameters { history, hidden, gamma, rewards: config.behaviors.rewards.clone() };
+        let own = match (subject, section.method) {
+            (Subject::Embeddings, EmbeddingMethod::Dssm) => Own::Embeddings(EmbeddingParameters { dim, loss }),
+            (Subject::Embeddings, EmbeddingMethod::Spectral) => Own::Spectral(SpectralParameters { dim }),
+            (Subject::Policy(Algorithm::Reinforce), _) => Own::Reinforce(policy(), ReinforceParameters::of(section)),
+            (Subject::Policy(Algorithm::Ddpg), _) => Own::Ddpg(policy(), DdpgParameters::of(section)),
+            (Subject::Policy(Algorithm::Bcq), _) => Own::Bcq(policy(), BcqParameters::of(section)),
         };
-        Hyperparameters { seed: 1, batch, lr, held_out: 0.0, own }
+        let batch = if subject == Subject::Policy(Algorithm::Reinforce) { 128 } else { 2048 };
+        let lr = if subject == Subject::Embeddings { 5e-4 } else { 1e-5 };
+        Hyperparameters {
+            seed: section.seed,
+            batch: section.batch.unwrap_or(batch),
+            lr: section.lr.unwrap_or(lr),
+            held_out: if section.patience.is_some() { HELD_OUT } else { 0.0 },
+            own,
+        }
     }
 
     /// All of them in one object.
@@ -247,13 +209,13 @@ impl Hyperparameters {
     }
 }
 
-/// Epochs, unless told otherwise.
-pub fn default_epochs(subject: Subject) -> u32 {
-    if subject == Subject::Embeddings { 10 } else { 100 }
+/// Epochs, as configured or by default.
+pub fn epochs(subject: Subject, section: &TrainSection) -> u32 {
+    section.epochs.unwrap_or(if subject == Subject::Embeddings { 10 } else { 100 })
 }
 
 /// Share of the samples that is held out where training may stop early.
-pub const HELD_OUT: f64 = 0.05;
+const HELD_OUT: f64 = 0.05;
 
 /// A training, resolved.
 #[derive(Clone, Debug)]

@@ -247,6 +247,7 @@ mod tests {
     use super::super::network::Initial;
     use super::super::random::{Draws, Stream};
     use super::*;
+    use eddyline::config::Config;
     use eddyline::model::weights::Embedding;
     use tch::Device;
 
@@ -263,7 +264,7 @@ mod tests {
             };
             let table = |rows| Embedding { rows, dim: 1, data: vec![0.0; rows] };
             let states = States::new(&table(1), &table(items), 1, Device::Cpu).unwrap();
-            let options = ReinforceParameters { weight_clip: 1.5, ..ReinforceParameters::default() };
+            let options = ReinforceParameters { weight_clip: 1.5, ..ReinforceParameters::of(&Config::default().train) };
             let mut policy = Reinforce::new(states, 32, 0.1, options, &mut Initial::new(3, Device::Cpu)).unwrap();
             // Logits of any size.
             drop(no_grad(|| policy.parameters.flat().shallow_clone().f_mul_scalar_(scale)).unwrap());

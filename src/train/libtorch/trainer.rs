@@ -441,7 +441,7 @@ mod tests {
             data: dir.join("log.csv"),
             format: LogFormat::of(&Config::default()).unwrap(),
             dir: dir.to_owned(),
-            parameters: Hyperparameters { batch: 4, ..Hyperparameters::new(Subject::Embeddings) },
+            parameters: Hyperparameters { batch: 4, ..Hyperparameters::of(Subject::Embeddings, &Config::default()) },
             epochs,
             patience: None,
             device: Device::Cpu,

@@ -22,7 +22,7 @@ fn what_is_missing_or_does_not_fit_is_named() {
     let told = failure(&place.train("ddpg", &dir, &["--epochs", "1", "--device", "cuda:77"]));
     assert!(told.starts_with("--device cuda:77: "), "{told}");
     let told = failure(&place.train("ddpg", &dir, &["--epochs", "1", "--device", "tpu"]));
-    assert!(told.contains("expected cpu, cuda or cuda:N"), "{told}");
+    assert!(told.contains("expected \"cpu\", \"cuda\" or \"cuda:N\""), "{told}");
     let told = failure(&["train", "ddpg", text(&place.path("none.csv")), "--model-dir", text(&dir)]);
     assert!(told.contains("none.csv"), "{told}");
     assert!(files(&dir) == before);
