@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -505,10 +506,13 @@ fn a_log_is_prepared_and_evaluated_the_same_every_time() {
     assert!(run(&["prepare", &log, "--out", &out]).status.success());
     assert_eq!(fs::read(&events).unwrap(), first);
 
-    let page = within(&dir, "report.html");
-    let evaluated =
-        run(&["evaluate", &events, "--report", &page, "--set", "time.tick=1s", "--set", "popular.slide=80s"]);
+    let (page, lists) = (within(&dir, "report.html"), within(&dir, "lists.jsonl"));
+    let settings = ["--set", "time.tick=1s", "--set", "popular.slide=80s"];
+    let evaluated = run(&[&["evaluate", &events, "--report", &page, "--lists", &lists], &settings[..]].concat());
     assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    let one = usage_error(&["evaluate", &events, "--report", &page, "--lists", &page]);
+    assert_eq!(one, "--lists and --report name one file; each needs one of its own");
+    check_lists(&fs::read_to_string(&lists).unwrap());
     let text = stdout(&evaluated);
     for word in ["item-kNN", "recent popularity", "all items, k = 10", "skew check", "all as in training", "Report: "] {
         assert!(text.contains(word), "{word} is missing in\n{text}");
@@ -519,6 +523,20 @@ fn a_log_is_prepared_and_evaluated_the_same_every_time() {
     let value: serde_json::Value = serde_json::from_str(&json()).unwrap();
     assert_eq!(value["skew"]["different"], 0);
     assert_eq!(value["evaluation"]["methods"].as_array().unwrap().len(), 4);
+}
+
+/// A list for each of four baselines and 21 users, none longer than ten and none with an item twice.
+fn check_lists(lists: &str) {
+    let lists: Vec<serde_json::Value> = lists.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lists.len(), 4 * 21);
+    for list in &lists {
+        let items: HashSet<u64> = list["items"].as_array().unwrap().iter().map(|item| item.as_u64().unwrap()).collect();
+        assert!((1..=10).contains(&items.len()) && items.len() == list["items"].as_array().unwrap().len(), "{list}");
+        assert!(!list["history"].as_array().unwrap().is_empty(), "{list}");
+    }
+    // All users are shown the same popular items.
+    let popular = lists.iter().filter(|list| list["method"] == "popularity");
+    assert_eq!(popular.map(|list| list["items"].to_string()).collect::<HashSet<_>>().len(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::configuration::ConfigArgs;
 use super::failure::usage;
 use super::{Terminal, outcome, page, parse, stdout};
 use crate::config::{Config, Duration, Exclude};
-use crate::evaluate::holdout::{self, Candidate, Curve, Settings, Summary};
+use crate::evaluate::holdout::{self, Candidate, Curve, Evaluation, Settings, Summary};
 use crate::evaluate::{DEFAULT_SEED, report};
 use crate::learn::skew::{self, Skew};
 use crate::learn::{Interactions, LogFormat};
@@ -53,6 +53,9 @@ pub(super) struct EvaluateArgs {
     /// Write the evaluation as one HTML page with plots
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Write every list, of models and baselines, as JSON: one object a line, with method, user, history and items
+    #[arg(long, value_name = "FILE")]
+    lists: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -79,7 +82,16 @@ pub(super) fn run(args: EvaluateArgs, terminal: &Terminal) -> Result<()> {
     let log = Arc::new(Interactions::read(&args.data, &LogFormat::of(config)?)?);
     warn_of_log(&log, config);
     candidates.iter().for_each(|candidate| warn_of_model(&log, candidate));
-    let summary = holdout::evaluate(&log, &candidates, &settings);
+    let Evaluation { summary, lists } = holdout::evaluate(&log, &candidates, &settings);
+    if let Some(path) = &args.lists {
+        page::write_whole_by("lists", path, |out| {
+            lists.iter().flat_map(|lists| lists.iter(&log)).try_for_each(|list| {
+                serde_json::to_writer(&mut *out, &list)?;
+                out.write_all(b"\n")
+            })
+        })?;
+    }
+    drop(lists);
     let skew = match args.no_skew_check {
         true => None,
         false => Some(skew::check(&args.data, config, &log, settings.history)?),
@@ -99,6 +111,9 @@ pub(super) fn run(args: EvaluateArgs, terminal: &Terminal) -> Result<()> {
     if let Some(path) = &args.report {
         text.push_str(&format!("\nReport: {}\n", path.display()));
     }
+    if let Some(path) = &args.lists {
+        text.push_str(&format!("\nLists: {}\n", path.display()));
+    }
     stdout::write(text.as_bytes())
 }
 
@@ -109,6 +124,9 @@ fn settings(args: &EvaluateArgs, config: &Config) -> Result<Settings> {
     if args.neighbours == 0 {
         return Err(usage!("--neighbours must be at least 1"));
     }
+    if args.lists.is_some() && args.lists == args.report {
+        return Err(usage!("--lists and --report name one file; each needs one of its own"));
+    }
     Ok(Settings {
         k: args.k as usize,
         exclude_history: config.recommend.exclude == Exclude::Recent,
@@ -116,6 +134,7 @@ fn settings(args: &EvaluateArgs, config: &Config) -> Result<Settings> {
         recent_window_ms: i64::try_from(args.recent_window.ms()).unwrap_or(i64::MAX),
         neighbours: args.neighbours as usize,
         seed: args.seed,
+        keeps_lists: args.lists.is_some(),
         ..Settings::default()
     })
 }

@@ -1,29 +1,45 @@
-//! A page for a browser: a file that is there only when it is whole, or a device or pipe that takes it as it is.
+//! What a command writes beside its answer, such as a page for a browser: a file that is there only when it is whole, or a device
+//! or pipe that takes it as it is.
 
 use crate::sinks::disk;
 use anyhow::{Result, anyhow};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
-/// Links that are followed to where the page goes, as many as Linux follows.
+/// Links that are followed to where it goes, as many as Linux follows.
 const LINKS_MAX: usize = 40;
 
 /// Writes `text` to `path`, in place of the file that is there, or that a link there leads to.
 pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let fail = |source| anyhow!("can't write the report {}: {}", path.display(), disk::reason(&source));
-    write(path, text.as_bytes()).map_err(fail)
+    write_whole_by("report", path, |out| out.write_all(text.as_bytes()))
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+/// As [`write_whole`], piece by piece; `what` is its name in errors.
+pub(super) fn write_whole_by(
+    what: &str,
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let fail = |source| anyhow!("can't write the {what} {}: {}", path.display(), disk::reason(&source));
+    write(path, fill).map_err(fail)
+}
+
+fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         // A file that is renamed to the name of a device or a pipe takes it away.
-        Ok(found) if !found.is_file() => File::options().write(true).open(path)?.write_all(text),
+        Ok(found) if !found.is_file() => filled(File::options().write(true).open(path)?, fill).map(drop),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => replace(&target(path)?, text),
+        _ => replace(&target(path)?, fill),
     }
+}
+
+fn filled(file: File, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+    let mut out = BufWriter::new(file);
+    fill(&mut out)?;
+    out.into_inner().map_err(IntoInnerError::into_error)
 }
 
 /// Where links lead, also if there is nothing yet.
@@ -38,13 +54,10 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links, one after another"))
 }
 
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut partial = OsString::from(path);
     partial.push(".partial");
-    let written = File::create(&partial).and_then(|mut file| {
-        file.write_all(text)?;
-        file.sync_all()
-    });
+    let written = File::create(&partial).and_then(|file| filled(file, fill)?.sync_all());
     written.and_then(|()| fs::rename(&partial, path)).inspect_err(|_| {
         // What could not be completed is not left behind.
         let _ = fs::remove_file(&partial);

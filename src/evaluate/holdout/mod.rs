@@ -13,6 +13,7 @@ mod baselines;
 mod history;
 mod intervals;
 mod knn;
+mod lists;
 mod rankings;
 mod scores;
 mod summary;
@@ -22,6 +23,7 @@ mod table;
 mod tests;
 
 pub use history::{Curve, HistoryError, read_histories};
+pub use lists::{List, Lists};
 pub use rankings::Known;
 pub use scores::{AllItems, METRIC_NAMES, NextItem, Scores};
 pub use summary::{Difference, MethodSummary, Summary};
@@ -35,7 +37,7 @@ use crate::learn::Interactions;
 use crate::model::rank::Model;
 use baselines::{popularity, random, recent_popularity};
 use knn::item_knn;
-use rankings::{Rankings, cases, rank_by_model};
+use rankings::{Case, Rankings, cases, rank_by_model};
 use scores::score;
 use summary::{Measured, summarise};
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub neighbours: usize,
     /// Of the random policy, and of the resamples.
     pub seed: u64,
+    /// Whether the lists are kept, 4 bytes an item for each method.
+    pub keeps_lists: bool,
 }
 
 impl Default for Settings {
@@ -68,8 +72,18 @@ impl Default for Settings {
             recent_window_ms: 86_400_000,
             neighbours: 100,
             seed: DEFAULT_SEED,
+            keeps_lists: false,
         }
     }
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// How the methods do.
+    pub summary: Summary,
+    /// What they showed, in the order of the summary, if it is kept ([`Settings::keeps_lists`]).
+    pub lists: Vec<Lists>,
 }
 
 /// A policy to be measured.
@@ -87,26 +101,32 @@ pub const BASELINES: [&str; 4] = ["popularity", "recent popularity", "item-kNN",
 /// Measures the candidates and the baselines.
 ///
 /// Uses all of the machine's threads.
-pub fn evaluate(log: &Interactions, candidates: &[Candidate], settings: &Settings) -> Summary {
+pub fn evaluate(log: &Interactions, candidates: &[Candidate], settings: &Settings) -> Evaluation {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     evaluate_on(log, candidates, settings, threads)
 }
 
-fn evaluate_on(log: &Interactions, candidates: &[Candidate], settings: &Settings, threads: usize) -> Summary {
-    let cases = cases(log);
-    let measure = |name: &str, is_baseline: bool, rankings: Rankings| Measured {
-        name: name.to_owned(),
-        is_baseline,
-        scores: score(log, &cases, &rankings, settings, threads),
-        lists: rankings.holds(log),
-    };
+fn evaluate_on(log: &Interactions, candidates: &[Candidate], settings: &Settings, threads: usize) -> Evaluation {
+    let cases: Arc<[Case]> = cases(log).into();
     let mut measured: Vec<Measured> = Vec::new();
+    let mut lists: Vec<Lists> = Vec::new();
+    let mut measure = |name: &str, model: Option<&Arc<Model>>, rankings: Rankings| {
+        measured.push(Measured {
+            name: name.to_owned(),
+            is_baseline: model.is_none(),
+            scores: score(log, &cases, &rankings, settings, threads),
+            lists: rankings.holds(log),
+        });
+        if settings.keeps_lists {
+            lists.push(Lists::new(name, &cases, settings, model, rankings));
+        }
+    };
     for Candidate { name, model } in candidates {
-        measured.push(measure(name, false, rank_by_model(log, &cases, model, settings, threads)));
+        measure(name, Some(model), rank_by_model(log, &cases, model, settings, threads));
     }
-    measured.push(measure(BASELINES[0], true, popularity(log, &cases, settings)));
-    measured.push(measure(BASELINES[1], true, recent_popularity(log, &cases, settings)));
-    measured.push(measure(BASELINES[2], true, item_knn(log, &cases, settings, threads)));
-    measured.push(measure(BASELINES[3], true, random(log, &cases, settings)));
-    summarise(log, &cases, &measured, settings, threads)
+    measure(BASELINES[0], None, popularity(log, &cases, settings));
+    measure(BASELINES[1], None, recent_popularity(log, &cases, settings));
+    measure(BASELINES[2], None, item_knn(log, &cases, settings, threads));
+    measure(BASELINES[3], None, random(log, &cases, settings));
+    Evaluation { summary: summarise(log, &cases, &measured, settings, threads), lists }
 }

@@ -206,9 +206,9 @@ proptest! {
 
     #[test]
     fn threads_change_nothing(log in made()) {
-        let alone = evaluate_on(&log, &[], &settings(3), 1);
+        let alone = evaluate_on(&log, &[], &settings(3), 1).summary;
         for threads in [2, 7] {
-            prop_assert_eq!(&evaluate_on(&log, &[], &settings(3), threads), &alone);
+            prop_assert_eq!(&evaluate_on(&log, &[], &settings(3), threads).summary, &alone);
         }
     }
 }
@@ -220,7 +220,7 @@ fn items_outside_the_catalogue_stay_relevant() {
     events.extend([(1, 9, 3, 8), (1, 1, 3, 9)]);
     let log = log_of(&events);
     assert_eq!((log.catalogue, log.items.len()), (2, 3));
-    let summary = evaluate_on(&log, &[], &Settings { k: 2, ..settings(2) }, 1);
+    let summary = evaluate_on(&log, &[], &Settings { k: 2, ..settings(2) }, 1).summary;
     assert_eq!((summary.test_events, summary.test_events_outside), (2, 1));
     let popularity = summary.methods[0].scores.map_values();
     // The list is [1, 2]; of two relevant items the one at rank 1 is found: 1 / (1 + 1/log2(3)).
@@ -232,7 +232,7 @@ fn items_outside_the_catalogue_stay_relevant() {
 
 #[test]
 fn without_test_parts_there_is_nothing_to_measure() {
-    let summary = evaluate_on(&log_of(&[(1, 1, 0, 0), (1, 2, 0, 1), (2, 1, 0, 2)]), &[], &settings(3), 2);
+    let summary = evaluate_on(&log_of(&[(1, 1, 0, 0), (1, 2, 0, 1), (2, 1, 0, 2)]), &[], &settings(3), 2).summary;
     assert_eq!((summary.users, summary.users_without_test, summary.intervals.resamples), (0, 2, 0));
     assert!(summary.methods.is_empty());
     assert!(table(&summary, super::super::Style::Plain).contains("nothing to measure"));
@@ -286,12 +286,15 @@ fn generated(directory: &tempfile::TempDir) -> (Interactions, Arc<Model>) {
 fn a_model_is_asked_with_its_own_indices() {
     let directory = tempfile::tempdir().unwrap();
     let (log, model) = generated(&directory);
-    let cases = cases(&log);
+    let cases: Arc<[Case]> = cases(&log).into();
     for exclude_history in [false, true] {
         let settings = Settings { exclude_history, ..Settings::default() };
         let rankings = rank_by_model(&log, &cases, &model, &settings, 3);
+        // The model knows items that the log does not have.
+        let lists = Lists::new("hand-built", &cases, &settings, Some(&model), rankings);
+        assert_eq!(lists.iter(&log).count(), cases.len());
         let mut scorer = Scorer::new(model.packed().clone());
-        for (at, case) in cases.iter().enumerate() {
+        for (case, list) in cases.iter().zip(lists.iter(&log)) {
             // One at a time, from raw ids.
             let train: Vec<u64> = train_items(&log, case.user).iter().map(|item| log.items[*item as usize]).collect();
             let newest = &train[train.len().saturating_sub(10)..];
@@ -302,18 +305,10 @@ fn a_model_is_asked_with_its_own_indices() {
             let mut ranked = Ranked::default();
             scorer.top_k(&requests, 10, exclude_history, &mut ranked);
             let expected: Vec<u64> = ranked.indices(0).iter().map(|index| model.items().id(*index).unwrap()).collect();
-            let given: Vec<u64> = rankings
-                .list(at)
-                .iter()
-                // The model knows items that the log does not have.
-                .map(|&item| {
-                    log.items
-                        .get(item as usize)
-                        .copied()
-                        .unwrap_or_else(|| model.items().id(item - log.items.len() as u32).unwrap())
-                })
-                .collect();
-            assert_eq!(given, expected);
+            assert_eq!(
+                list,
+                List { method: "hand-built", user: log.users[case.user], history: newest.into(), items: expected }
+            );
         }
     }
 }
@@ -323,7 +318,7 @@ fn a_model_that_fits_the_log_beats_the_baselines_and_one_that_does_not_is_told()
     let directory = tempfile::tempdir().unwrap();
     let (log, model) = generated(&directory);
     let candidates = [Candidate { name: "hand-built".to_owned(), model: model.clone() }];
-    let summary = evaluate(&log, &candidates, &Settings::default());
+    let summary = evaluate(&log, &candidates, &Settings::default()).summary;
     let ndcg = |method: usize| summary.methods[method].scores.next_item.ndcg.value;
     assert_eq!(summary.methods[0].method, "hand-built");
     assert!((1..=4).all(|baseline| ndcg(0) > ndcg(baseline)), "{:?}", (0..5).map(ndcg).collect::<Vec<_>>());
@@ -332,7 +327,7 @@ fn a_model_that_fits_the_log_beats_the_baselines_and_one_that_does_not_is_told()
     assert_eq!((known.cases, known.items), (known.cases_all, log.catalogue));
 
     let other = log_of(&(0..5).map(|at| (7, 7 + at, 0, at)).collect::<Vec<_>>());
-    let summary = evaluate(&other, &candidates, &Settings::default());
+    let summary = evaluate(&other, &candidates, &Settings::default()).summary;
     assert_eq!(summary.methods[0].users_without_list, 1);
     assert_eq!(summary.methods[0].scores.next_item.hit_rate.value, 0.0);
     assert_eq!(Known::of(&other, &model).cases, 0);
@@ -378,7 +373,7 @@ fn histories_become_curves() {
 fn the_page_is_whole_and_escaped() {
     let events: Vec<(u64, u64, usize, u64)> =
         (0..30_u64).flat_map(|user| (0..6).map(move |at| (user, (user * at) % 11, at as usize % 4, at))).collect();
-    let summary = evaluate_on(&log_of(&events), &[], &settings(3), 2);
+    let summary = evaluate_on(&log_of(&events), &[], &settings(3), 2).summary;
     let points = vec![(1.0, 0.5), (2.0, 0.25)];
     let curves = [Curve { training: "a&b".to_owned(), name: "<loss>".to_owned(), points }];
     let facts = [("log".to_owned(), "a<b".to_owned())];
@@ -399,7 +394,7 @@ fn the_page_is_whole_and_escaped() {
 fn the_table_fits_80_columns_and_the_keys_are_stable() {
     let events: Vec<(u64, u64, usize, u64)> =
         (0..30_u64).flat_map(|user| (0..6).map(move |at| (user, (user * at) % 11, at as usize % 4, at))).collect();
-    let summary = evaluate_on(&log_of(&events), &[], &settings(3), 2);
+    let summary = evaluate_on(&log_of(&events), &[], &settings(3), 2).summary;
     let text = table(&summary, super::super::Style::Plain);
     for line in text.lines().filter(|line| !line.starts_with("Evaluation of")) {
         assert!(line.chars().count() <= 80, "{line}");

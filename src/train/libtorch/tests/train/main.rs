@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod files;
+mod lists;
 mod refusals;
 mod resume;
 mod torch;
@@ -52,10 +53,15 @@ struct Place {
 
 impl Place {
     fn new() -> Place {
+        Place::with(&[])
+    }
+
+    /// With further flags for the log.
+    fn with(flags: &[&str]) -> Place {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log.csv");
         let sizes = ["--users", "150", "--items", "80", "--events", "6000", "--columns", "tianchi"];
-        succeed(&[&["generate", text(&log), "-q"], &sizes[..]].concat());
+        succeed(&[&["generate", text(&log), "-q"], &sizes[..], flags].concat());
         Place { dir, log }
     }
 

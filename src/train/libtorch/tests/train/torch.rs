@@ -7,6 +7,7 @@ use eddyline::model::directory::ModelDirectory;
 use eddyline::model::philox::Draw;
 use eddyline::model::scorer::{PackedModel, Ranked, Requests, Scorer};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -27,22 +28,26 @@ fn pytorch_loads_and_ranks_the_same() {
         let requests: Vec<(usize, Vec<u32>)> = (0..40)
             .map(|user| (user, (0..5).map(|at| ((user * 7 + at * 13) % (count + 1)) as u32).collect()))
             .collect();
-        let lines: String =
-            requests.iter().map(|(user, items)| format!("{}\n", json!({ "user": user, "items": items }))).collect();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/compare-torch.py");
-        let mut child = Command::new(&python)
-            .arg(script)
-            .args([text(&dir), algorithm.name()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{algorithm}");
-        let answers = String::from_utf8(output.stdout).unwrap();
-        compare(model, &requests, answers.lines().map(|line| serde_json::from_str(line).unwrap()));
+        compare(model, &requests, ask(&python, &dir, algorithm, &requests).into_iter());
     }
+}
+
+/// What PyTorch answers to each request, a user and items in the model's indices.
+pub(super) fn ask(python: &OsStr, dir: &Path, algorithm: Algorithm, requests: &[(usize, Vec<u32>)]) -> Vec<Value> {
+    let lines: String =
+        requests.iter().map(|(user, items)| format!("{}\n", json!({ "user": user, "items": items }))).collect();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/compare-torch.py");
+    let mut child = Command::new(python)
+        .arg(script)
+        .args([text(dir), algorithm.name()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{algorithm}");
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Scores agree to 1e-4 of their size, and items do where their scores are not that close.
