@@ -17,6 +17,8 @@ struct Shared {
 
 struct State {
     sinks: Vec<Progress>,
+    /// Rows below it may have been out when the sinks were opened.
+    reached: Time,
     /// The furthest frontier that somebody waits for: sinks that have it in hand make it durable without delay.
     wanted: Time,
     interrupted: bool,
@@ -40,9 +42,10 @@ pub enum NotDurable {
 }
 
 impl Durable {
-    pub(super) fn new(frontiers: impl Iterator<Item = Time>) -> Durable {
+    /// `frontiers`: of each sink, [`super::Sink::durable`]; `reached`: the furthest [`super::Sink::reached`].
+    pub(super) fn new(frontiers: impl Iterator<Item = Time>, reached: Time) -> Durable {
         let sinks = frontiers.map(|frontier| Progress { frontier, ended: false }).collect();
-        let state = Mutex::new(State { sinks, wanted: 0, interrupted: false });
+        let state = Mutex::new(State { sinks, reached, wanted: 0, interrupted: false });
         Durable { shared: Arc::new(Shared { state, changed: Condvar::new() }) }
     }
 
@@ -51,9 +54,10 @@ impl Durable {
         self.lock().frontier()
     }
 
-    /// What the sink holds that is furthest: rows with T or E below this one are out somewhere. 0 if there is no sink.
+    /// What the sink holds that is furthest: rows with T or E at or beyond this one are out nowhere. 0 if there is no sink.
     pub fn furthest(&self) -> Time {
-        self.lock().sinks.iter().map(|sink| sink.frontier).max().unwrap_or(0)
+        let state = self.lock();
+        state.sinks.iter().map(|sink| sink.frontier).fold(state.reached, Time::max)
     }
 
     /// Waits until [`Durable::frontier`] is `frontier` or more.
@@ -123,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_the_last_sink_is_there() {
-        let durable = Durable::new([5, 7].into_iter());
-        assert_eq!((durable.frontier(), durable.furthest()), (5, 7));
+        let durable = Durable::new([5, 7].into_iter(), 9);
+        assert_eq!((durable.frontier(), durable.furthest()), (5, 9));
         durable.wait(5).unwrap();
         let waiter = {
             let durable = durable.clone();
@@ -138,12 +142,12 @@ mod tests {
         assert!(!waiter.is_finished());
         durable.publish(0, 20);
         waiter.join().unwrap().unwrap();
-        assert_eq!(Durable::new([].into_iter()).frontier(), Time::MAX);
+        assert_eq!(Durable::new([].into_iter(), 0).frontier(), Time::MAX);
     }
 
     #[test]
     fn a_wait_for_what_will_not_come_ends() {
-        let durable = Durable::new([5, 7].into_iter());
+        let durable = Durable::new([5, 7].into_iter(), 0);
         let waiter = {
             let durable = durable.clone();
             spawn(move || durable.wait(20))

@@ -266,6 +266,12 @@ pub trait Sink: Send {
     /// The frontier that the sink holds durably: all rows with T or E below it, ms. 0 if nothing.
     fn durable(&self) -> Time;
 
+    /// How far what it holds may reach when it is opened: rows with T or E at or beyond it are not there. More than
+    /// [`Sink::durable`] where a batch may be there in part, after a run that died over it.
+    fn reached(&self) -> Time {
+        self.durable()
+    }
+
     /// Whether a generation is being built beside another one ([`identity::OtherPipeline::NewGeneration`]).
     fn is_building(&self) -> bool {
         false

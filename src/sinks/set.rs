@@ -51,7 +51,8 @@ impl SinkSet {
     /// # Errors
     /// [`SinkError::Thread`] if no thread can be started.
     pub fn spawn(sinks: Vec<Box<dyn Sink>>, pace: Pace, bytes_max: usize, stop: &Stop) -> Result<SinkSet, SinkError> {
-        let durable = Durable::new(sinks.iter().map(|sink| sink.durable()));
+        let reached = sinks.iter().map(|sink| sink.reached()).max().unwrap_or(0);
+        let durable = Durable::new(sinks.iter().map(|sink| sink.durable()), reached);
         let charge = |number| Charge { pace, bytes_max, stop: stop.clone(), durable: durable.clone(), number };
         let threads = sinks.into_iter().enumerate().map(|(number, sink)| SinkThread::spawn(sink, charge(number)));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;

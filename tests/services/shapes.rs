@@ -3,11 +3,13 @@
 use crate::cluster::{add_partitions, delete_records};
 use crate::pipeline::{Pipeline, SETTINGS, assert_same, content, eddyline, succeed, tomorrow, wait_until};
 use crate::services::variable;
+use crate::stores::Stores;
 use crate::table::{Random, effort, passed};
-use crate::world::{Running, Target, World, events, stderr};
+use crate::world::{Running, Target, World, events, stderr, unused_name, was_killed};
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The processes of one run.
@@ -69,6 +71,77 @@ fn lines(file: &std::path::Path) -> u64 {
     fs::read(file).unwrap().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64
 }
 
+/// Appends `parts` to `files`, and to the partitions of their places; a part that is empty needs no partition.
+fn produce(world: &World, files: &[PathBuf; 3], parts: [&[u8]; 3], options: &[&str]) {
+    let new = ["part-0", "part-1", "part-2"].map(|name| world.path(name));
+    for (file, part) in new.iter().zip(parts) {
+        fs::write(file, part).unwrap();
+    }
+    for (file, part) in files.iter().zip(parts) {
+        fs::OpenOptions::new().create(true).append(true).open(file).unwrap().write_all(part).unwrap();
+    }
+    let new = &new[..if parts[2].is_empty() { 2 } else { 3 }];
+    let mut command = eddyline();
+    command.arg("produce").args(new).args(["--partition-by", "file", "-q"]).args(options);
+    succeed(command.args(["--brokers", &world.brokers, "--topic", &world.topic]));
+}
+
+/// What a replay of `files` with the journal of `target` puts into an embedded store.
+fn replay(target: &Target<'_>, files: &[PathBuf; 3], settings: &[&str]) -> PathBuf {
+    let replayed = target.world.path("grown.db");
+    let mut replay = eddyline();
+    replay.arg("replay").args(files).args(["--log-name", "test", "--journal"]);
+    replay.arg(target.state().join("generation-1").join("journal.jsonl"));
+    for setting in SETTINGS.iter().chain(settings) {
+        replay.args(["--set", setting]);
+    }
+    succeed(replay.arg("--store").arg(&replayed));
+    replayed
+}
+
+/// A batch that MongoDB takes in several transactions is there in part after a run that died over it: what it has stays true.
+#[test]
+fn a_partition_that_comes_after_half_a_batch_changes_nothing_of_it() {
+    let (Some(brokers), Some(mongodb)) = (variable("EDDYLINE_TEST_KAFKA"), variable("EDDYLINE_TEST_MONGODB")) else {
+        return;
+    };
+    let world = World::of(&brokers, Pipeline::empty(2));
+    let target = world.target(Stores { mongodb: Some((mongodb, unused_name())), ..Stores::default() });
+    let files = ["log-0.csv", "log-1.csv", "third.csv"].map(|name| world.path(name));
+    // Items become popular; then 4,500 users come in one tick; then time goes on.
+    let start = 1_511_600_000;
+    let rows = |rows: &mut dyn Iterator<Item = (u64, u64, u64)>| {
+        rows.map(|(user, item, time)| format!("{user},{item},pv,{time}\n")).collect::<String>().into_bytes()
+    };
+    let popular = (0..60).map(|at| (1 + at, 1 + at % 20, start + at));
+    let crowd = (0..4_500).map(|at| (1_000 + at, 1 + at % 20, start + 100));
+    let first = rows(&mut popular.chain(crowd).chain([(1, 1, start + 200)]));
+    let second = rows(&mut [(2, 2, start), (2, 2, start + 200)].into_iter());
+    produce(&world, &files, [&first, &second, b""], &[]);
+    let recommendations = || target.stores.content().get("mongodb recommendResults").map_or(0, Vec::len);
+    // Records may have come in a batch of their own before.
+    for ordinal in 1..=3 {
+        let place = format!("mongodb.pieces:{ordinal}");
+        let mut run = Running::spawn(target.run_on().env("EDDYLINE_FAULT", &place));
+        wait_until(&place, || run.ended().is_some());
+        let output = run.output();
+        assert!(was_killed(&output), "{}", stderr(&output));
+        if recommendations() >= 2_000 {
+            break;
+        }
+    }
+    assert!(recommendations() >= 2_000, "no run died over the crowd's batch");
+    assert!(recommendations() < 4_500, "the batch is whole");
+    add_partitions(&world.brokers, &world.topic, 3);
+    // What would have been popular just before the crowd came.
+    let third = rows(&mut (0..500).map(|at| (9_000 + at, 99, start + 99)));
+    produce(&world, &files, [b"", b"", &third], &[]);
+    succeed(&mut target.run());
+    let expected = target.stores.expected(&replay(&target, &files, &[]));
+    assert_same(&target.stores.content(), &expected, "half a batch");
+    passed("kill -9 at `mongodb.pieces`, then a partition added", 1, "MongoDB has a part of a batch");
+}
+
 /// The journal knows which watermark a partition began with that came while the run was on, and time, which goes on meanwhile,
 /// waits for that decision, however long it takes.
 #[test]
@@ -77,21 +150,9 @@ fn a_partition_that_is_added_while_a_run_is_on_is_repeated_by_a_replay() {
     let source = Pipeline::generated_with(events(), 2, &[]);
     let texts: Vec<Vec<u8>> = source.files().iter().map(|file| fs::read(file).unwrap()).collect();
     let world = World::of(&brokers, Pipeline::empty(2));
-    let (first, second) = (world.path("log-0.csv"), world.path("log-1.csv"));
-    let third = world.path("third.csv");
-    let produce = |parts: [&[u8]; 3], options: &[&str]| {
-        let files = ["part-0", "part-1", "part-2"].map(|name| world.path(name));
-        for (file, part) in files.iter().zip(parts) {
-            fs::write(file, part).unwrap();
-        }
-        for (file, part) in [&first, &second, &third].into_iter().zip(parts) {
-            fs::OpenOptions::new().create(true).append(true).open(file).unwrap().write_all(part).unwrap();
-        }
-        let files = &files[..if parts[2].is_empty() { 2 } else { 3 }];
-        let mut command = eddyline();
-        command.arg("produce").args(files).args(["--partition-by", "file", "-q"]).args(options);
-        succeed(command.args(["--brokers", &world.brokers, "--topic", &world.topic]));
-    };
+    let files = ["log-0.csv", "log-1.csv", "third.csv"].map(|name| world.path(name));
+    let [first, second, third] = &files;
+    let produce = |parts: [&[u8]; 3], options: &[&str]| produce(&world, &files, parts, options);
     let half =
         |text: &[u8]| text.len() / 2 + text[text.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
     let (a, b) = (texts[0].split_at(half(&texts[0])), texts[1].split_at(half(&texts[1])));
@@ -103,11 +164,11 @@ fn a_partition_that_is_added_while_a_run_is_on_is_repeated_by_a_replay() {
     let command = command.args(["-w", "2"]).args(settings).env("EDDYLINE_FAULT", "journal.append:2000ms");
     let mut run = Running::spawn(command);
     let seen = || target.stores.records() + target.stores.rejected();
-    wait_until("the first halves", || seen() >= lines(&first) + lines(&second));
+    wait_until("the first halves", || seen() >= lines(first) + lines(second));
     add_partitions(&world.brokers, &world.topic, 3);
     produce([b"", b"", &texts[0]], &[]);
     produce([a.1, b.1, b""], &["--rate", &(events() / 8).to_string()]);
-    let all = lines(&first) + lines(&second) + lines(&third);
+    let all = lines(first) + lines(second) + lines(third);
     wait_until("the new partition", || {
         run.goes_on();
         seen() >= all
@@ -116,14 +177,7 @@ fn a_partition_that_is_added_while_a_run_is_on_is_repeated_by_a_replay() {
     run.succeed();
     let output = target.run().args(settings).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    let replayed = world.path("grown.db");
-    let mut replay = eddyline();
-    replay.arg("replay").args([&first, &second, &third]).args(["--log-name", "test", "--journal"]);
-    replay.arg(target.state().join("generation-1").join("journal.jsonl"));
-    for setting in SETTINGS.into_iter().chain(["time.late=admit"]) {
-        replay.args(["--set", setting]);
-    }
-    succeed(replay.arg("--store").arg(&replayed));
+    let replayed = replay(&target, &files, &["time.late=admit"]);
     let mut expected = content(&replayed);
     // The clock has moved time on, and the window has become empty. Which list a log's end then keeps as the newest is known to
     // a replay, but not to a run that went on from a snapshot after that (docs/live.md).

@@ -21,7 +21,7 @@ pub(crate) struct World {
 
 /// Runs that have one state and write to the same stores.
 pub(crate) struct Target<'a> {
-    world: &'a World,
+    pub(crate) world: &'a World,
     pub(crate) stores: Stores,
     state: PathBuf,
     expected: Content,

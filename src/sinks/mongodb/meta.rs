@@ -2,7 +2,7 @@
 //! collection `eddyline`.
 //!
 //! ```text
-//!   {_id: "pipeline", schema, fingerprint, parts, status, frontier, epoch?, writer, session?, commits}
+//!   {_id: "pipeline", schema, fingerprint, parts, status, frontier, reached?, epoch?, writer, session?, commits}
 //! ```
 //!
 //! - `writer` is a fresh token of each opening. All writes ask for it, so that an earlier writer stops; in a transaction they
@@ -11,6 +11,7 @@
 //!   which would hold up the next for the minute after which servers give transactions up: so that one ends the session.
 //! - `epoch` is the greatest that has opened the database: a lesser one is refused.
 //! - `frontier`, ms: all rows with T below it are there; [`Time::MAX`] is the greatest int64.
+//! - `reached`, ms: the frontier of the furthest batch of which some rows may be there without the others.
 //! - `status`: "unfinished", "finished" as after [`crate::sinks::Sink::finish`], or "purging": the collections are being
 //!   dropped, which is taken up again if it was interrupted.
 
@@ -56,7 +57,17 @@ pub(super) struct Meta {
     pub(super) pipeline: Pipeline,
     pub(super) status: Status,
     pub(super) frontier: Time,
+    /// Rows with T below it may be there: `frontier`, or more.
+    pub(super) reached: Time,
     pub(super) writer: Writer,
+}
+
+/// What a writer moves as it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moves {
+    pub(super) frontier: Option<Time>,
+    pub(super) reached: Option<Time>,
+    pub(super) status: Option<Status>,
 }
 
 impl Meta {
@@ -81,7 +92,7 @@ impl Meta {
 
     fn parse(document: &Document) -> Option<Meta> {
         let text = |name: &str| document.get_str(name).ok().map(str::to_owned);
-        let frontier = number(document, "frontier")?;
+        let frontier = time(number(document, "frontier")?);
         Some(Meta {
             schema: number(document, "schema")?,
             pipeline: Pipeline {
@@ -89,7 +100,8 @@ impl Meta {
                 parts: serde_json::from_str(&text("parts")?).ok()?,
             },
             status: Status::read(&text("status")?)?,
-            frontier: if frontier == i64::MAX { Time::MAX } else { frontier.cast_unsigned() },
+            frontier,
+            reached: number(document, "reached").map_or(frontier, |reached| time(reached).max(frontier)),
             writer: Writer {
                 token: text("writer")?,
                 epoch: number(document, "epoch").map(i64::cast_unsigned),
@@ -141,14 +153,20 @@ pub(super) async fn check(
     store: &Store,
     session: Session<'_>,
     writer: &Writer,
-    frontier: Option<Time>,
-    status: Option<Status>,
+    moves: Moves,
 ) -> Result<(), MongoError> {
     let mut update = rawdoc! { "$inc": { "commits": 1_i64 } };
-    if let Some(frontier) = frontier {
-        update.append(cstr!("$max"), rawdoc! { "frontier": stored(frontier) });
+    let mut further = RawDocumentBuf::new();
+    if let Some(frontier) = moves.frontier {
+        further.append(cstr!("frontier"), stored(frontier));
     }
-    if let Some(status) = status {
+    if let Some(reached) = moves.reached {
+        further.append(cstr!("reached"), stored(reached));
+    }
+    if !further.is_empty() {
+        update.append(cstr!("$max"), further);
+    }
+    if let Some(status) = moves.status {
         update.append(cstr!("$set"), rawdoc! { "status": status.name() });
     }
     let filter = rawdoc! { "_id": PIPELINE, "writer": &*writer.token };
@@ -204,4 +222,8 @@ impl Writer {
 
 fn stored(time: Time) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+fn time(stored: i64) -> Time {
+    if stored == i64::MAX { Time::MAX } else { stored.cast_unsigned() }
 }

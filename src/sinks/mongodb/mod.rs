@@ -82,6 +82,8 @@ pub struct MongoSink {
     pending: Time,
     /// How the store was when it was opened.
     had: Time,
+    /// Rows with T below it may have been there.
+    reached: Time,
     was_finished: bool,
     is_whole: bool,
 }
@@ -121,6 +123,7 @@ impl MongoSink {
             pieces,
             pending: 0,
             had: frontier,
+            reached: opened.reached,
             was_finished: opened.finished,
             is_whole: opened.finished && frontier == Time::MAX,
         })
@@ -200,6 +203,10 @@ impl Sink for MongoSink {
 
     fn durable(&self) -> Time {
         self.pieces.durable
+    }
+
+    fn reached(&self) -> Time {
+        self.reached.max(self.pieces.durable)
     }
 
     fn finish(&mut self, end: &End) -> Result<(), SinkError> {

@@ -17,6 +17,8 @@ pub(super) struct Opened {
     pub(super) writer: Writer,
     /// Rows with T below it are there.
     pub(super) frontier: Time,
+    /// Rows with T below it may be there.
+    pub(super) reached: Time,
     pub(super) finished: bool,
     /// Whether there may be documents.
     pub(super) is_new: bool,
@@ -102,8 +104,14 @@ async fn take_over(store: &Store, run: &RunIdentity, session: Option<&Binary>) -
     if let Some(found) = &found {
         found.writer.end_session(store).await;
     }
-    let fresh =
-        |status| Meta { schema: SCHEMA, pipeline: run.pipeline.clone(), status, frontier: 0, writer: writer.clone() };
+    let fresh = |status| Meta {
+        schema: SCHEMA,
+        pipeline: run.pipeline.clone(),
+        status,
+        frontier: 0,
+        reached: 0,
+        writer: writer.clone(),
+    };
     let (meta, is_taken) = match (plan, &found) {
         (Plan::Continue, Some(found)) => {
             let is_whole = found.status == Status::Finished && found.frontier == Time::MAX;
@@ -111,7 +119,9 @@ async fn take_over(store: &Store, run: &RunIdentity, session: Option<&Binary>) -
             let writer = Writer { epoch: run.epoch.max(found.writer.epoch), ..writer.clone() };
             let meta = Meta { status, writer, ..found.clone() };
             let is_taken = meta.renew(store, &found.writer.token).await?;
-            (meta, is_taken)
+            // What the last writer had on its way may have arrived until now, and have moved them.
+            let now = Meta::read(store).await?.unwrap_or_else(|| meta.clone());
+            (Meta { frontier: now.frontier, reached: now.reached, ..meta }, is_taken)
         }
         (Plan::Purge, _) => {
             if !fresh(Status::Purging).replace(store, before).await? {
@@ -133,7 +143,7 @@ async fn take_over(store: &Store, run: &RunIdentity, session: Option<&Binary>) -
     };
     let is_new = plan != Plan::Continue;
     let finished = !is_new && found.is_some_and(|found| found.status == Status::Finished);
-    Ok(is_taken.then_some(Opened { writer, frontier: meta.frontier, finished, is_new }))
+    Ok(is_taken.then_some(Opened { writer, frontier: meta.frontier, reached: meta.reached, finished, is_new }))
 }
 
 /// Refuses what may not be taken over.
@@ -185,7 +195,7 @@ mod tests {
     fn found(fingerprint: &str, status: Status) -> Option<Meta> {
         let pipeline = Pipeline { fingerprint: fingerprint.into(), parts: serde_json::Map::new() };
         let writer = Writer { token: "w".into(), epoch: None, session: None };
-        Some(Meta { schema: SCHEMA, pipeline, status, frontier: 0, writer })
+        Some(Meta { schema: SCHEMA, pipeline, status, frontier: 0, reached: 0, writer })
     }
 
     #[test]

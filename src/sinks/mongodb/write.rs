@@ -5,6 +5,8 @@
 //!        └─▶ piece ─▶ …                                                          (the frontier with the last)
 //! ```
 //!
+//! - A batch that takes more than one step to write says first how far it reaches, so that a run that finds half of it lets nothing
+//!   new change what is there.
 //! - *With transactions* a piece is one: all of it is there or nothing, a writer that has been fenced changes nothing, and a
 //!   record is there if and only if its user's document has it. Pieces keep transactions short, since the server gives up
 //!   those that take a minute; after one was given up, they are halved.
@@ -20,7 +22,7 @@
 use super::command::{ANSWER_WAIT, Session, Store, again};
 use super::consumed::{self, Outcome};
 use super::error::MongoError;
-use super::meta::{self, Status, Writer};
+use super::meta::{self, Moves, Status, Writer};
 use super::rows::{Key, Shape, key};
 use super::schema::{RECOMMENDATIONS, RECORDS};
 use crate::fault;
@@ -66,6 +68,8 @@ struct Piece<'a> {
     range: Range<usize>,
     /// With the last piece of a batch.
     frontier: Option<Time>,
+    /// The batch's frontier, if the piece may come to be there without the rest of the batch.
+    reached: Option<Time>,
 }
 
 impl Pieces {
@@ -112,12 +116,15 @@ impl Pieces {
             let end = (start + self.rows).min(recommendations.len());
             let is_last = events.len() == 0 && end == recommendations.len();
             let frontier = is_last.then_some(batch.frontier);
-            let piece = Piece { events: some, recommendations, range: start..end, frontier };
+            let is_atomic = is_last && start == first && self.session.is_some();
+            let reached = (!is_atomic).then_some(batch.frontier);
+            let piece = Piece { events: some, recommendations, range: start..end, frontier, reached };
             self.write_piece(store, &piece).await?;
             start = end;
             if is_last {
                 return Ok(());
             }
+            fault::point("mongodb.pieces");
         }
     }
 
@@ -129,7 +136,8 @@ impl Pieces {
         status: Option<Status>,
     ) -> Result<(), MongoError> {
         if frontier > self.durable || status.is_some() {
-            meta::check(store, None, &self.writer, Some(frontier), status).await?;
+            let moves = Moves { frontier: Some(frontier), status, ..Moves::default() };
+            meta::check(store, None, &self.writer, moves).await?;
             self.durable = self.durable.max(frontier);
         }
         Ok(())
@@ -188,7 +196,8 @@ impl Pieces {
     ) -> Result<Outcome, MongoError> {
         let in_transaction = session.is_some();
         let frontier = piece.frontier.filter(|_| in_transaction);
-        meta::check(store, again(&mut session), &self.writer, frontier, None).await?;
+        let moves = Moves { frontier, reached: piece.reached, ..Moves::default() };
+        meta::check(store, again(&mut session), &self.writer, moves).await?;
         let (events, recommendations) = self.missing(store, again(&mut session), piece).await?;
         let consumed = consumed::add(store, again(&mut session), &self.shape, self.consumed_max, &events).await?;
         if consumed == Outcome::Clash {
@@ -207,7 +216,7 @@ impl Pieces {
             }
         }
         if piece.frontier.is_some() && !in_transaction {
-            meta::check(store, None, &self.writer, piece.frontier, None).await?;
+            meta::check(store, None, &self.writer, Moves { frontier: piece.frontier, ..Moves::default() }).await?;
         }
         Ok(Outcome::Done)
     }

@@ -296,6 +296,10 @@ impl Sink for RedisSink {
         self.durable
     }
 
+    fn reached(&self) -> Time {
+        self.durable.max(self.pending)
+    }
+
     fn finish(&mut self, end: &End) -> Result<(), SinkError> {
         Ok(self.finish_keys(end)?)
     }
