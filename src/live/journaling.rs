@@ -1,12 +1,12 @@
 //! A thread that makes decisions durable, so that no worker waits for the disk.
 
 use super::error::RunError;
+use super::patience::patiently;
 use crate::checkpoint::{CheckpointError, JournalWriter};
 use crate::fault;
 use crate::journal::Decision;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
-use std::time::Duration;
 
 /// The way to the thread, and back.
 pub(super) struct Journaling {
@@ -53,26 +53,13 @@ impl Journaling {
     }
 }
 
-/// Between two attempts, where an error may pass: a full disk.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// Tries again what may pass, as long as it takes: what is not decided only waits.
-fn append(writer: &mut JournalWriter, decisions: &[Decision]) -> Result<(), CheckpointError> {
-    loop {
-        match writer.append(decisions) {
-            Err(error) if error.is_retryable() => tracing::warn!("{error}; trying again"),
-            written => return written,
-        }
-        thread::sleep(TRY_AGAIN);
-    }
-}
-
 /// What has come meanwhile is written together.
 fn work(mut writer: JournalWriter, proposed: &Receiver<Decision>, decided: &Sender<Result<Decision, CheckpointError>>) {
     while let Ok(first) = proposed.recv() {
         let decisions: Vec<Decision> = std::iter::once(first).chain(proposed.try_iter()).collect();
         fault::point("journal.append");
-        let written = append(&mut writer, &decisions);
+        // What is not decided only waits.
+        let written = patiently("the journal", || writer.append(&decisions));
         fault::point("journal.durable");
         let failed = written.is_err();
         // Nobody listens any more when the run has ended.

@@ -23,6 +23,7 @@ mod leader;
 mod metrics;
 mod open;
 mod partition;
+mod patience;
 pub mod plan;
 mod scoring;
 mod snapshots;

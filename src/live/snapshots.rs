@@ -2,21 +2,19 @@
 
 use super::error::RunError;
 use super::metrics::Metrics;
+use super::patience::{TRY_AGAIN, Told, patiently};
 use crate::checkpoint::{CheckpointError, SnapshotWriter};
 use crate::fault;
 use crate::pipeline::Sinks;
 use crate::sinks::durable::Durable;
 use crate::sinks::gauges::SinkGauges;
 use crate::sinks::set::SinkSet;
-use crate::sinks::{Batch, SinkError, SnapshotRows};
+use crate::sinks::{Batch, SinkError};
 use dataflows::event::Time;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Between two attempts to write a snapshot where an error may pass, a full disk, or to delete what is of no more use.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The sinks, and whether they build results beside those of another pipeline.
 pub(super) struct Generations {
@@ -114,13 +112,14 @@ fn work(
     });
     // Stores that this run does not have may show the old results still.
     let has = |name: &String| generations.sinks.iter().any(|sink| sink.name() == name);
+    let mut told = Told::default();
     let mut older = !replaced_in.is_empty() && replaced_in.iter().all(has);
     loop {
         // Also where an earlier run has replaced them, and died before it could say so.
         let shows = !generations.builds || generations.sinks.iter().all(|sink| sink.is_promoted());
         if older && shows {
             fault::point("state.replaced");
-            older = !delete_older(&writer);
+            older = !delete_older(&writer, &mut told);
         }
         let batch = match waiting.recv_timeout(TRY_AGAIN) {
             Ok(batch) => batch,
@@ -135,7 +134,8 @@ fn work(
         }
         fault::point("snapshot.durable");
         let started = Instant::now();
-        let published = publish(&mut writer, snapshot);
+        // The run goes on meanwhile, and the snapshot before stands.
+        let published = patiently("the snapshot", || writer.publish(snapshot));
         fault::point("snapshot.published");
         if published.is_ok() {
             metrics.published(started.elapsed(), snapshot.users.len() + snapshot.panes.len(), writer.bytes());
@@ -149,23 +149,15 @@ fn work(
 }
 
 /// Deletes the state that goes with results that nobody sees any more. Whether that worked.
-fn delete_older(writer: &SnapshotWriter) -> bool {
+fn delete_older(writer: &SnapshotWriter, told: &mut Told) -> bool {
     let deleted = writer.delete_older_generations();
     match &deleted {
         Ok(0) => {}
         Ok(_) => tracing::info!("the new results have taken the place of the old ones, whose state is deleted"),
-        Err(error) => tracing::warn!("{error}; state that is of no more use takes up room until that works"),
+        Err(error) if told.is_news(&error.to_string()) => {
+            tracing::warn!("{error}; state that is of no more use takes up room until that works");
+        }
+        Err(_) => {}
     }
     deleted.is_ok()
-}
-
-/// Tries again what may pass, as long as it takes: the run goes on meanwhile, and the snapshot before stands.
-fn publish(writer: &mut SnapshotWriter, snapshot: &SnapshotRows) -> Result<(), CheckpointError> {
-    loop {
-        match writer.publish(snapshot) {
-            Err(error) if error.is_retryable() => tracing::warn!("{error}; trying again"),
-            published => return published,
-        }
-        thread::sleep(TRY_AGAIN);
-    }
 }
