@@ -2,7 +2,9 @@
 """One epoch of each training beside the same computation written plainly in PyTorch.
 
 usage: scripts/with-libtorch scripts/bench-train.py [--users N] [--items N] [--events N] [--runs N] [--device cpu|cuda]
-           [--only NAME]… [--eddyline PROGRAM]
+           [--only NAME]… [--features] [--eddyline PROGRAM]
+
+With --features the log has the Tianchi tables' three features of users and three of items, which the embeddings take.
 
 Generates a log, trains one epoch with target/release/eddyline, and one with the loops below, in turn, `--runs` times; prints
 samples/s of both (medians, least and most) and their ratio. Both have the same samples, batch size, networks, losses,
@@ -37,15 +39,28 @@ def training_len(n):
     return n if n <= 3 else int(0.8 * n + 0.5)
 
 
+def indices(features, count):
+    """Of each feature a column of indices by user or item, from 1; 0 is padding."""
+    width = max(map(len, features.values()))
+    columns = torch.zeros(count, width, dtype=torch.long)
+    for at in range(width):
+        values = {}
+        for row in range(count):
+            columns[row, at] = values.setdefault(features[row][at], len(values) + 1)
+    return columns
+
+
 class Log:
     """The training parts as transitions, as the contract has them."""
 
     def __init__(self, path, users, items):
-        by_user = {}
+        by_user, of_users, of_items = {}, {}, {}
         for line in open(path):
-            user, item, behavior, time_s = line.rstrip("\n").split(",")[:4]
+            user, item, behavior, time_s, *features = line.rstrip("\n").split(",")
             by_user.setdefault(int(user), []).append((int(time_s), int(item), REWARDS[behavior]))
+            of_users[users.get(int(user))], of_items[items.get(int(item))] = features[:3], features[3:]
         self.users, self.items = len(users), len(items)
+        self.user_features, self.item_features = indices(of_users, self.users), indices(of_items, self.items)
         state_user, history, action, reward, done, returns = [], [], [], [], [], []
         for user, events in by_user.items():
             events.sort(key=lambda event: event[0])
@@ -213,23 +228,25 @@ def bcq(log, device, n=10):
 
 
 def embeddings(log, device):
-    def tower(count):
-        table = nn.Embedding(count + 1, D, padding_idx=count)
+    def tower(count, features):
+        ids = nn.Embedding(count + 1, D, padding_idx=count)
+        tables = [ids, *(nn.Embedding(int(column.max()) + 1, D, padding_idx=0) for column in features.T)]
         layers = nn.Sequential(
             nn.Linear(4 * D, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
             nn.Linear(256, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(),
             nn.Linear(128, D),
         )
-        return nn.ModuleList([table, layers]).to(device)
+        return nn.ModuleList([nn.ModuleList(tables), layers]).to(device)
 
-    towers = tower(log.users), tower(log.items)
+    towers = tower(log.users, log.user_features), tower(log.items, log.item_features)
     optimizer = adam(*towers, lr=5e-4)
     loss_of = nn.CosineEmbeddingLoss()
 
-    def vectors(tower, index):
-        table, layers = tower
-        # The log has no features: their vectors are padding, zero.
-        return F.normalize(layers(F.pad(table(index), (0, 3 * D))), dim=1)
+    def vectors(tower, index, features):
+        (ids, *tables), layers = tower
+        found = [ids(index), *(table(column) for table, column in zip(tables, features[index].T))]
+        # Without features their vectors are padding, zero.
+        return F.normalize(layers(F.pad(torch.cat(found, 1), (0, (4 - len(found)) * D))), dim=1)
 
     def train(rows):
         negative = torch.randint(log.items, (len(rows),), device=device)
@@ -237,7 +254,8 @@ def embeddings(log, device):
         item = torch.cat([log.action[rows], negative])
         label = torch.ones(len(user), device=device)
         label[len(rows) :] = -1
-        step(optimizer, loss_of(vectors(towers[0], user), vectors(towers[1], item), label))
+        users, items = vectors(towers[0], user, log.user_features), vectors(towers[1], item, log.item_features)
+        step(optimizer, loss_of(users, items, label))
 
     return train
 
@@ -268,6 +286,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=list(BATCH), action="append")
+    parser.add_argument("--features", action="store_true")
     parser.add_argument("--eddyline", default=ROOT / "target/release/eddyline")
     options = parser.parse_args()
     random.seed(1)
@@ -275,7 +294,8 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="eddyline-bench-train."))
     data, directory = work / "log.csv", work / "model"
     size = ["--users", options.users, "--items", options.items, "--events", options.events]
-    subprocess.run([options.eddyline, "generate", data, *map(str, size), "-q"], check=True)
+    columns = "tianchi" if options.features else "events"
+    subprocess.run([options.eddyline, "generate", data, *map(str, size), "--columns", columns, "-q"], check=True)
     ours("embeddings", data, directory, options)
     maps = [json.loads((directory / f"{name}_map.json").read_text()) for name in ("user", "item")]
     log = Log(data, *({int(key): value for key, value in of.items()} for of in maps))

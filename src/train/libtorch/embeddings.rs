@@ -21,6 +21,10 @@
 //! The user's tower is run once an event, not once a sample: event and negative share the user, and a batch normalisation
 //! over every row twice is the one over every row once, but for the unbiased estimate in the running variance.
 //!
+//! The first layer is linear, and its input is four vectors side by side: what comes out is the sum of what each gives alone.
+//! Features have few values, of which a batch has fewer: the vector of each is sent through its part of the layer once, and rows
+//! add up what came of theirs.
+//!
 //! **Tables** are updated as PyTorch's dense gradients and Adam do it: a row's moments decay in every step, also where the row
 //! is in no sample. A row that was in none so far has no moments, and is left out, which is exact ([`super::tables`]).
 
@@ -136,6 +140,33 @@ fn rows(indices: &[u32], table: usize, features: &[eddyline::learn::Feature]) ->
     }
 }
 
+/// What a tower is asked with.
+#[derive(Debug)]
+struct Input {
+    /// For each used table, rows of it and their vectors, (rows, d): of the ids one for each sample, of a feature those that
+    /// occur.
+    vectors: Vec<(Vec<i32>, Tensor)>,
+    /// Places in all features' vectors, one after another: of the first sample's features, of the second's, …
+    places: Tensor,
+    /// Where in `places` each sample's begin.
+    starts: Tensor,
+}
+
+impl Input {
+    fn requires_grad(self) -> Result<Input> {
+        let vectors = self.vectors.into_iter().map(|(rows, vectors)| Ok((rows, vectors.f_set_requires_grad(true)?)));
+        Ok(Input { vectors: vectors.collect::<Result<_>>()?, ..self })
+    }
+
+    fn leaves(&self) -> impl Iterator<Item = &Tensor> {
+        self.vectors.iter().map(|(_, vectors)| vectors)
+    }
+
+    fn samples(&self) -> i64 {
+        self.vectors[0].1.size()[0]
+    }
+}
+
 /// Four tables and the layers over them.
 #[derive(Debug)]
 struct Tower {
@@ -175,20 +206,62 @@ impl Tower {
         Ok(Tower { name, tables, used, adam: Adam::new(&layers, lr)?, layers, running })
     }
 
-    /// The used tables' vectors of each row, side by side: (rows, used·d).
-    fn gather(&self, indices: &[Vec<i32>; 4]) -> Result<Tensor> {
-        let used = self.tables.iter().zip(indices).take(self.used);
-        let mut parts = used.map(|(table, rows)| table.gather(rows)).collect::<Result<Vec<_>>>()?;
-        if parts.len() == 1 { Ok(parts.remove(0)) } else { Tensor::f_cat(&parts, 1) }
+    /// The used tables' vectors for samples of these rows.
+    fn gather(&self, indices: &[Vec<i32>; 4]) -> Result<Input> {
+        let (samples, features) = (indices[0].len(), self.used - 1);
+        let mut vectors = vec![(indices[0].clone(), self.tables[0].gather(&indices[0])?)];
+        let mut places = vec![0_i64; samples * features];
+        let mut before = 0;
+        for (at, (table, of_samples)) in self.tables.iter().zip(indices).take(self.used).skip(1).enumerate() {
+            let mut rows = of_samples.clone();
+            rows.sort_unstable();
+            rows.dedup();
+            for (places, row) in places.chunks_mut(features).zip(of_samples) {
+                places[at] = (before + rows.partition_point(|other| other < row)) as i64;
+            }
+            before += rows.len();
+            let gathered = table.gather(&rows)?;
+            vectors.push((rows, gathered));
+        }
+        let starts: Vec<i64> = (0..samples).map(|sample| (sample * features) as i64).collect();
+        let device = self.layers.flat().device();
+        let [places, starts] = [places, starts].map(|numbers| Tensor::f_from_slice(&numbers)?.f_to_device(device));
+        Ok(Input { vectors, places: places?, starts: starts? })
     }
 
-    /// Unit vectors, (rows, d), of gathered rows.
-    fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
-        let hidden = |x: &Tensor, layer: &str, norm: &str, at: usize| {
-            let get = |key: &str, part: &str| self.layers.get(&format!("{key}.{part}"));
+    /// The first layer: (samples, 256).
+    fn first(&self, input: &Input) -> Result<Tensor> {
+        const SUM: i64 = 0;
+        let weight = self.layers.get("fc1.weight");
+        let mut parts = (0..).zip(input.leaves()).map(|(at, vectors)| {
+            let dim = vectors.size()[1];
+            vectors.f_linear(&weight.f_narrow(1, at * dim, dim)?, None::<&Tensor>)
+        });
+        let of_ids = parts.next().ok_or_else(|| TchError::Kind("a tower without ids".into()))??;
+        let of_features = parts.collect::<Result<Vec<_>>>()?;
+        if of_features.is_empty() {
+            return Ok(of_ids);
+        }
+        let of_features = Tensor::f_cat(&of_features, 0)?;
+        let (sums, ..) = Tensor::f_embedding_bag(
+            &of_features,
+            &input.places,
+            &input.starts,
+            false,
+            SUM,
+            false,
+            None::<&Tensor>,
+            false,
+        )?;
+        of_ids.f_add(&sums)
+    }
+
+    /// Unit vectors, (samples, d).
+    fn forward(&self, input: &Input, training: bool) -> Result<Tensor> {
+        let get = |key: &str, part: &str| self.layers.get(&format!("{key}.{part}"));
+        let normalised = |x: &Tensor, norm: &str, at: usize| {
             let (mean, variance) = (&self.running[at], &self.running[at + 1]);
-            let weight = get(layer, "weight").f_narrow(1, 0, x.size()[1])?;
-            let mut x = x.f_linear(&weight, None::<&Tensor>)?.f_batch_norm(
+            let mut x = x.f_batch_norm(
                 Some(&get(norm, "weight")),
                 Some(&get(norm, "bias")),
                 Some(mean),
@@ -200,21 +273,20 @@ impl Tower {
             )?;
             x.f_relu_()
         };
-        let x = hidden(x, "fc1", "bn1", 0)?;
-        let x = hidden(&x, "fc2", "bn2", 2)?;
+        let x = normalised(&self.first(input)?, "bn1", 0)?;
+        let x = normalised(&x.f_linear(&get("fc2", "weight"), None::<&Tensor>)?, "bn2", 2)?;
         let x = self.layers.linear("fc3").apply(&x)?;
         // As torch.nn.functional.normalize: by the norm, but at least 1e-12.
         let norm = x.f_norm_scalaropt_dim(2.0, [1], true)?.f_clamp_min(1e-12)?;
         x.f_div(&norm)
     }
 
-    fn update(&mut self, indices: &[Vec<i32>; 4], by_rows: &Tensor, gradients: &[Tensor], step: i64) -> Result<()> {
+    fn update(&mut self, by_vectors: &[(Vec<i32>, Tensor)], gradients: &[Tensor], step: i64) -> Result<()> {
         self.adam.update(&mut self.layers, gradients, step)?;
-        let dim = by_rows.size()[1] / self.used as i64;
-        for (at, (table, rows)) in (0..).zip(self.tables.iter_mut().zip(indices).take(self.used)) {
-            table.update(rows, &by_rows.f_narrow(1, at * dim, dim)?, step)?;
-        }
-        Ok(())
+        self.tables
+            .iter_mut()
+            .zip(by_vectors)
+            .try_for_each(|(table, (rows, by_rows))| table.update(rows, by_rows, step))
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
@@ -236,8 +308,8 @@ impl Tower {
 #[derive(Debug)]
 pub(super) struct Gradients {
     pub(super) loss: Tensor,
-    /// By the gathered rows, (B/2, used·d) and (B, used·d).
-    pub(super) rows: [Tensor; 2],
+    /// Of each tower, for each used table: rows, and the gradient by the vector of each.
+    vectors: [Vec<(Vec<i32>, Tensor)>; 2],
     /// By the towers' layers.
     pub(super) layers: [Vec<Tensor>; 2],
     cosines: Tensor,
@@ -266,17 +338,18 @@ impl Embeddings {
 
     /// The step of this number, from 1.
     pub(super) fn step(&mut self, pairs: &Pairs, step: i64) -> Result<Vec<f64>> {
-        let Gradients { loss, rows: [by_users, by_items], layers: [users, items], cosines } = self.gradients(pairs)?;
-        self.users.update(&pairs.users, &by_users, &users, step)?;
-        self.items.update(&pairs.items, &by_items, &items, step)?;
+        let Gradients { loss, vectors: [by_users, by_items], layers: [users, items], cosines } =
+            self.gradients(pairs)?;
+        self.users.update(&by_users, &users, step)?;
+        self.items.update(&by_items, &items, step)?;
         count(&mut self.bins, &cosines)?;
         Ok(vec![loss.f_double_value(&[])?])
     }
 
     /// The loss and its gradients.
     pub(super) fn gradients(&self, pairs: &Pairs) -> Result<Gradients> {
-        let users = self.users.gather(&pairs.users)?.f_set_requires_grad(true)?;
-        let items = self.items.gather(&pairs.items)?.f_set_requires_grad(true)?;
+        let users = self.users.gather(&pairs.users)?.requires_grad()?;
+        let items = self.items.gather(&pairs.items)?.requires_grad()?;
         let cosines = self.cosines(&users, &items, true)?;
         let events = cosines.f_get(0)?;
         let negatives = cosines.f_get(1)?;
@@ -286,20 +359,21 @@ impl Embeddings {
             EmbeddingLoss::Bce => (events.f_neg()?.f_softplus()?, negatives.f_softplus()?),
         };
         let loss = of_events.f_mean(Kind::Float)?.f_add(&of_negatives.f_mean(Kind::Float)?)?.f_mul_scalar(0.5)?;
-        let mut inputs = vec![&users, &items];
-        inputs.extend(self.users.layers.views());
-        inputs.extend(self.items.layers.views());
+        let mut inputs: Vec<&Tensor> = users.leaves().chain(items.leaves()).collect();
+        let layers = [&self.users, &self.items].map(|tower| tower.layers.views());
+        inputs.extend(layers.iter().copied().flatten());
         let mut by = Tensor::f_run_backward(&[&loss], &inputs, false, false)?.into_iter();
-        let mut next = || by.next().ok_or_else(|| TchError::Kind("fewer gradients than tensors".into()));
-        let rows = [next()?, next()?];
-        let count = self.users.layers.views().len();
-        let layers = [by.by_ref().take(count).collect(), by.collect()];
-        Ok(Gradients { loss, rows, layers, cosines: cosines.f_detach()? })
+        let vectors = [users, items].map(|input| {
+            let rows = input.vectors.into_iter().map(|(rows, _)| rows);
+            rows.zip(by.by_ref()).collect()
+        });
+        let layers = layers.map(|views| by.by_ref().take(views.len()).collect());
+        Ok(Gradients { loss, vectors, layers, cosines: cosines.f_detach()? })
     }
 
     /// cos of each event and, in the second row, of each negative; (2, B/2).
-    fn cosines(&self, users: &Tensor, items: &Tensor, training: bool) -> Result<Tensor> {
-        let events = users.size()[0];
+    fn cosines(&self, users: &Input, items: &Input, training: bool) -> Result<Tensor> {
+        let events = users.samples();
         let users = self.users.forward(users, training)?;
         let items = self.items.forward(items, training)?.f_view([2, events, self.options.dim as i64])?;
         users.f_mul(&items)?.f_sum_dim_intlist([2].as_slice(), false, Kind::Float)
@@ -369,15 +443,13 @@ impl Embeddings {
     }
 
     /// Gradients by name, of tables as dense ones.
-    pub(super) fn named_gradients(&self, pairs: &Pairs, gradients: &Gradients) -> Result<Vec<(String, Tensor)>> {
+    pub(super) fn named_gradients(&self, gradients: &Gradients) -> Result<Vec<(String, Tensor)>> {
         let mut all = Vec::new();
-        let towers = [&self.users, &self.items].into_iter().zip([&pairs.users, &pairs.items]);
-        for ((tower, indices), (by_rows, by_layers)) in towers.zip(gradients.rows.iter().zip(&gradients.layers)) {
-            let dim = self.options.dim as i64;
-            for (at, (table, rows)) in tower.tables.iter().zip(indices).enumerate() {
-                let by_row = by_rows.f_narrow(1, at as i64 * dim, dim)?;
+        let of_towers = gradients.vectors.iter().zip(&gradients.layers);
+        for (tower, (by_vectors, by_layers)) in [&self.users, &self.items].into_iter().zip(of_towers) {
+            for (at, (table, (rows, by_rows))) in tower.tables.iter().zip(by_vectors).enumerate() {
                 let mut dense = table.view()?.f_zeros_like()?;
-                let dense = dense.f_index_add_(0, &Tensor::f_from_slice(rows)?, &by_row)?;
+                let dense = dense.f_index_add_(0, &Tensor::f_from_slice(rows)?, by_rows)?;
                 drop(dense.f_get(i64::from(table.padding()))?.f_zero_()?);
                 all.push((format!("{}.table{at}", tower.name), dense));
             }

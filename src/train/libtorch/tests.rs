@@ -20,6 +20,7 @@ use super::random::{Draws, Stream};
 use super::reinforce::Reinforce;
 use super::spectral::spectral;
 use super::states::{Samples, States};
+use eddyline::config::Config;
 use eddyline::learn::{Feature, Interactions};
 use eddyline::model::weights::Embedding;
 use eddyline::train::options::{
@@ -185,7 +186,7 @@ fn is_ddpg(behavior_weight: f64) {
 #[test]
 fn reinforce_is_the_papers() {
     let (mut case, states, samples) = case();
-    let options = ReinforceParameters { weight_clip: 1.1, ..ReinforceParameters::default() };
+    let options = ReinforceParameters { weight_clip: 1.1, ..ReinforceParameters::of(&Config::default().train) };
     case.option("top_k", options.top_k.into());
     case.option("weight_clip", options.weight_clip);
     let mut policy = Reinforce::new(states, HIDDEN, LR, options, &mut initial()).unwrap();
@@ -203,7 +204,7 @@ fn reinforce_is_the_papers() {
 #[test]
 fn bcq_is_the_papers() {
     let (mut case, states, samples) = case();
-    let options = BcqParameters { tau: 0.05, actions: 6, ..BcqParameters::default() };
+    let options = BcqParameters { tau: 0.05, actions: 6, ..BcqParameters::of(&Config::default().train) };
     for (name, value) in [
         ("tau", options.tau),
         ("phi", options.phi),
@@ -306,7 +307,7 @@ fn embeddings_are_dssm(loss: EmbeddingLoss) {
     towers(&mut case, "before.", &embeddings);
     let gradients = embeddings.gradients(&first).unwrap();
     case.tensor("loss.loss", &gradients.loss);
-    for (name, tensor) in embeddings.named_gradients(&first, &gradients).unwrap() {
+    for (name, tensor) in embeddings.named_gradients(&gradients).unwrap() {
         case.tensor(&format!("grad.{name}"), &tensor);
     }
     embeddings.reset_running().unwrap();
