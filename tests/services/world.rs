@@ -194,7 +194,7 @@ impl Drop for Running {
 
 /// How much log a run has, for `cargo test` and for all of it.
 pub(crate) fn events() -> usize {
-    if effort() == 1 { 4_000 } else { 20_000 }
+    if effort() == 1 { 4_000 } else { 10_000 }
 }
 
 pub(crate) fn unused_name() -> String {

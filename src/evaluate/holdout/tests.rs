@@ -375,12 +375,13 @@ fn the_page_is_whole_and_escaped() {
         (0..30_u64).flat_map(|user| (0..6).map(move |at| (user, (user * at) % 11, at as usize % 4, at))).collect();
     let summary = evaluate_on(&log_of(&events), &[], &settings(3), 2).summary;
     let points = vec![(1.0, 0.5), (2.0, 0.25)];
-    let curves = [Curve { training: "a&b".to_owned(), name: "<loss>".to_owned(), points }];
+    let point = Curve { training: "at once".to_owned(), name: "loss".to_owned(), points: vec![(1.0, 0.5)] };
+    let curves = [Curve { training: "a&b".to_owned(), name: "<loss>".to_owned(), points }, point];
     let facts = [("log".to_owned(), "a<b".to_owned())];
     let page = super::super::report::render_holdout("Evaluation of x & y", &facts, &summary, &curves);
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
     assert!(page.contains("Evaluation of x &amp; y") && page.contains("a&lt;b") && page.contains("&lt;loss&gt;"));
-    assert!(page.contains("Learning curves of a&amp;b"));
+    assert!(page.contains("Learning curves of a&amp;b") && !page.contains("at once"));
     for outside in ["<script", "http://", "https://", "NaN"] {
         let page = page.replace("http://www.w3.org/1999/xhtml", "");
         assert!(!page.contains(outside), "{outside}");

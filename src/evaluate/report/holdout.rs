@@ -26,6 +26,8 @@ pub fn render(title: &str, facts: &[(String, String)], summary: &Summary, curves
             if summary.users > 0 {
                 measured(markup, summary);
             }
+            // One point is no curve: spectral embeddings are computed at once.
+            let curves: Vec<&Curve> = curves.iter().filter(|curve| curve.points.len() > 1).collect();
             for of_one in curves.chunk_by(|one, other| one.training == other.training) {
                 let title = match of_one[0].training.as_str() {
                     "" => "Learning curves".to_owned(),

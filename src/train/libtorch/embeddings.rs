@@ -31,7 +31,7 @@
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
-use super::network::{Init, Initial, Parameters, Spec, floats};
+use super::network::{Init, Initial, Parameters, Spec, floats, floats_mut};
 use super::random::Draws;
 use super::tables::Table;
 use eddyline::learn::Interactions;
@@ -143,27 +143,29 @@ fn rows(indices: &[u32], table: usize, features: &[eddyline::learn::Feature]) ->
 /// What a tower is asked with.
 #[derive(Debug)]
 struct Input {
-    /// For each used table, rows of it and their vectors, (rows, d): of the ids one for each sample, of a feature those that
-    /// occur.
-    vectors: Vec<(Vec<i32>, Tensor)>,
-    /// Places in all features' vectors, one after another: of the first sample's features, of the second's, …
-    places: Tensor,
-    /// Where in `places` each sample's begin.
-    starts: Tensor,
+    /// Rows of the ids' table, one a sample, and their vectors, (samples, d).
+    ids: (Vec<i32>, Tensor),
+    /// Of each used feature the rows that occur, and their vectors, (rows, d).
+    features: Vec<(Vec<i32>, Tensor)>,
+    /// Places in all features' rows, one feature after another: of the first sample's features, of the second's, …
+    places: Vec<u32>,
+    /// What each sample's features add to the first layer, (samples, 256).
+    sums: Option<Tensor>,
 }
 
 impl Input {
     fn requires_grad(self) -> Result<Input> {
-        let vectors = self.vectors.into_iter().map(|(rows, vectors)| Ok((rows, vectors.f_set_requires_grad(true)?)));
-        Ok(Input { vectors: vectors.collect::<Result<_>>()?, ..self })
+        let (rows, vectors) = self.ids;
+        let sums = self.sums.map(|sums| sums.f_set_requires_grad(true)).transpose()?;
+        Ok(Input { ids: (rows, vectors.f_set_requires_grad(true)?), sums, ..self })
     }
 
     fn leaves(&self) -> impl Iterator<Item = &Tensor> {
-        self.vectors.iter().map(|(_, vectors)| vectors)
+        std::iter::once(&self.ids.1).chain(&self.sums)
     }
 
     fn samples(&self) -> i64 {
-        self.vectors[0].1.size()[0]
+        self.ids.1.size()[0]
     }
 }
 
@@ -206,54 +208,54 @@ impl Tower {
         Ok(Tower { name, tables, used, adam: Adam::new(&layers, lr)?, layers, running })
     }
 
-    /// The used tables' vectors for samples of these rows.
+    /// The input for samples of these rows.
     fn gather(&self, indices: &[Vec<i32>; 4]) -> Result<Input> {
-        let (samples, features) = (indices[0].len(), self.used - 1);
-        let mut vectors = vec![(indices[0].clone(), self.tables[0].gather(&indices[0])?)];
-        let mut places = vec![0_i64; samples * features];
-        let mut before = 0;
+        let features = self.used - 1;
+        let ids = (indices[0].clone(), self.tables[0].gather(&indices[0])?);
+        let mut input = Input { ids, features: Vec::new(), places: vec![0; indices[0].len() * features], sums: None };
+        let (mut before, mut products) = (0, Vec::new());
         for (at, (table, of_samples)) in self.tables.iter().zip(indices).take(self.used).skip(1).enumerate() {
-            let mut rows = of_samples.clone();
-            rows.sort_unstable();
-            rows.dedup();
-            for (places, row) in places.chunks_mut(features).zip(of_samples) {
-                places[at] = (before + rows.partition_point(|other| other < row)) as i64;
+            let mut rows = Vec::new();
+            // One more than the place among `rows`; 0 for none.
+            let mut found = vec![0_u32; table.padding() as usize + 1];
+            for (places, &row) in input.places.chunks_mut(features).zip(of_samples) {
+                let found = &mut found[row as usize];
+                if *found == 0 {
+                    rows.push(row);
+                    *found = rows.len() as u32;
+                }
+                places[at] = before + *found - 1;
             }
-            before += rows.len();
-            let gathered = table.gather(&rows)?;
-            vectors.push((rows, gathered));
+            before += rows.len() as u32;
+            let vectors = table.gather(&rows)?;
+            products.push(no_grad(|| vectors.f_linear(&self.first_weight(at + 1)?, None::<&Tensor>))?);
+            input.features.push((rows, vectors));
         }
-        let starts: Vec<i64> = (0..samples).map(|sample| (sample * features) as i64).collect();
-        let device = self.layers.flat().device();
-        let [places, starts] = [places, starts].map(|numbers| Tensor::f_from_slice(&numbers)?.f_to_device(device));
-        Ok(Input { vectors, places: places?, starts: starts? })
+        if !products.is_empty() {
+            input.sums = Some(add_up(&Tensor::f_cat(&products, 0)?, &input.places, features)?);
+        }
+        Ok(input)
     }
 
-    /// The first layer: (samples, 256).
-    fn first(&self, input: &Input) -> Result<Tensor> {
-        const SUM: i64 = 0;
+    /// The part of the first layer's weights for table `at`: (256, d).
+    fn first_weight(&self, at: usize) -> Result<Tensor> {
         let weight = self.layers.get("fc1.weight");
-        let mut parts = (0..).zip(input.leaves()).map(|(at, vectors)| {
+        let dim = weight.size()[1] / self.tables.len() as i64;
+        weight.f_narrow(1, at as i64 * dim, dim)
+    }
+
+    /// From the gradient by what features add up to, that by their vectors; what it says of the first layer's weights goes into
+    /// `by_weight`.
+    fn by_features(&self, input: &Input, by_sums: &Tensor, by_weight: &Tensor) -> Result<Vec<Tensor>> {
+        let rows: Vec<i64> = input.features.iter().map(|(rows, _)| rows.len() as i64).collect();
+        let by_products = share_out(by_sums, &input.places, rows.iter().sum())?.f_split_with_sizes(&rows, 0)?;
+        let mut by_vectors = Vec::with_capacity(rows.len());
+        for (at, (by_product, (_, vectors))) in (1..).zip(by_products.iter().zip(&input.features)) {
             let dim = vectors.size()[1];
-            vectors.f_linear(&weight.f_narrow(1, at * dim, dim)?, None::<&Tensor>)
-        });
-        let of_ids = parts.next().ok_or_else(|| TchError::Kind("a tower without ids".into()))??;
-        let of_features = parts.collect::<Result<Vec<_>>>()?;
-        if of_features.is_empty() {
-            return Ok(of_ids);
+            by_vectors.push(by_product.f_matmul(&self.first_weight(at)?)?);
+            by_weight.f_narrow(1, at as i64 * dim, dim)?.f_copy_(&by_product.f_tr()?.f_matmul(vectors)?)?;
         }
-        let of_features = Tensor::f_cat(&of_features, 0)?;
-        let (sums, ..) = Tensor::f_embedding_bag(
-            &of_features,
-            &input.places,
-            &input.starts,
-            false,
-            SUM,
-            false,
-            None::<&Tensor>,
-            false,
-        )?;
-        of_ids.f_add(&sums)
+        Ok(by_vectors)
     }
 
     /// Unit vectors, (samples, d).
@@ -273,7 +275,9 @@ impl Tower {
             )?;
             x.f_relu_()
         };
-        let x = normalised(&self.first(input)?, "bn1", 0)?;
+        let first = input.ids.1.f_linear(&self.first_weight(0)?, None::<&Tensor>)?;
+        let first = input.sums.iter().try_fold(first, |first, sums| first.f_add(sums))?;
+        let x = normalised(&first, "bn1", 0)?;
         let x = normalised(&x.f_linear(&get("fc2", "weight"), None::<&Tensor>)?, "bn2", 2)?;
         let x = self.layers.linear("fc3").apply(&x)?;
         // As torch.nn.functional.normalize: by the norm, but at least 1e-12.
@@ -363,11 +367,21 @@ impl Embeddings {
         let layers = [&self.users, &self.items].map(|tower| tower.layers.views());
         inputs.extend(layers.iter().copied().flatten());
         let mut by = Tensor::f_run_backward(&[&loss], &inputs, false, false)?.into_iter();
-        let vectors = [users, items].map(|input| {
-            let rows = input.vectors.into_iter().map(|(rows, _)| rows);
-            rows.zip(by.by_ref()).collect()
-        });
-        let layers = layers.map(|views| by.by_ref().take(views.len()).collect());
+        let mut next = || by.next().ok_or_else(|| TchError::Kind("fewer gradients than tensors".into()));
+        let mut of_input =
+            |input: &Input| -> Result<_> { Ok((next()?, input.sums.as_ref().map(|_| next()).transpose()?)) };
+        let by_inputs = [of_input(&users)?, of_input(&items)?];
+        let layers: [Vec<Tensor>; 2] = layers.map(|views| by.by_ref().take(views.len()).collect());
+        let mut vectors = [Vec::new(), Vec::new()];
+        let towers = [(&self.users, users), (&self.items, items)].into_iter().zip(by_inputs);
+        for ((vectors, layers), ((tower, input), (by_ids, by_sums))) in vectors.iter_mut().zip(&layers).zip(towers) {
+            let by_features = match by_sums {
+                Some(by_sums) => no_grad(|| tower.by_features(&input, &by_sums, &layers[0]))?,
+                None => Vec::new(),
+            };
+            vectors.push((input.ids.0, by_ids));
+            vectors.extend(input.features.into_iter().map(|(rows, _)| rows).zip(by_features));
+        }
         Ok(Gradients { loss, vectors, layers, cosines: cosines.f_detach()? })
     }
 
@@ -473,6 +487,72 @@ impl Embeddings {
         }
         Ok(())
     }
+}
+
+/// Below this many numbers a thread costs more than it saves.
+const PER_THREAD_MIN: usize = 1 << 18;
+
+fn threads(numbers: usize) -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).min(numbers / PER_THREAD_MIN).max(1)
+}
+
+/// For each sample the sum of `each` rows of `products`, at its `places`. On the CPU in one pass, where libtorch's operations
+/// would write every row out before they add it.
+fn add_up(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
+    let (samples, width) = (places.len() / each, products.size()[1] as usize);
+    if products.device() != tch::Device::Cpu {
+        let parts = products.f_index_select(0, &index(places, products.device())?)?;
+        let parts = parts.f_view([samples as i64, each as i64, width as i64])?;
+        return parts.f_sum_dim_intlist([1].as_slice(), false, Kind::Float);
+    }
+    let products = products.f_contiguous()?;
+    let mut sums = Tensor::f_zeros([samples as i64, width as i64], (Kind::Float, tch::Device::Cpu))?;
+    let products = floats(&products);
+    let share = samples.div_ceil(threads(samples * each * width)).max(1);
+    std::thread::scope(|scope| {
+        let parts = floats_mut(&mut sums).chunks_mut(share * width).zip(places.chunks(share * each));
+        for (sums, places) in parts {
+            let mut work = move || {
+                for (sum, places) in sums.chunks_mut(width).zip(places.chunks(each)) {
+                    for &place in places {
+                        let product = &products[place as usize * width..][..width];
+                        sum.iter_mut().zip(product).for_each(|(sum, part)| *sum += part);
+                    }
+                }
+            };
+            if share < samples {
+                scope.spawn(work);
+            } else {
+                work();
+            }
+        }
+    });
+    Ok(sums)
+}
+
+/// The other way: for each of `rows` rows the sum over the samples that have it among their `places`.
+fn share_out(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
+    let (samples, width) = (by_sums.size()[0] as usize, by_sums.size()[1] as usize);
+    let each = places.len() / samples;
+    let mut by_products = by_sums.f_new_zeros([rows, width as i64], (Kind::Float, by_sums.device()))?;
+    if by_sums.device() != tch::Device::Cpu {
+        let by_places = by_sums.f_repeat_interleave_self_int(each as i64, 0, (places.len()) as i64)?;
+        return by_products.f_index_add_(0, &index(places, by_sums.device())?, &by_places);
+    }
+    let by_sums = by_sums.f_contiguous()?;
+    let by_products_all = floats_mut(&mut by_products);
+    for (by_sum, places) in floats(&by_sums).chunks(width).zip(places.chunks(each)) {
+        for &place in places {
+            let sum = &mut by_products_all[place as usize * width..][..width];
+            sum.iter_mut().zip(by_sum).for_each(|(sum, part)| *sum += part);
+        }
+    }
+    Ok(by_products)
+}
+
+fn index(places: &[u32], device: tch::Device) -> Result<Tensor> {
+    let places: Vec<i64> = places.iter().map(|&place| place.into()).collect();
+    Tensor::f_from_slice(&places)?.f_to_device(device)
 }
 
 /// All vectors of a tower, so many at a time.
