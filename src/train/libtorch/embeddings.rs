@@ -496,15 +496,24 @@ fn threads(numbers: usize) -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1).min(numbers / PER_THREAD_MIN).max(1)
 }
 
-/// For each sample the sum of `each` rows of `products`, at its `places`. On the CPU in one pass, where libtorch's operations
-/// would write every row out before they add it.
+/// For each sample the sum of `each` rows of `products`, at its `places`.
 fn add_up(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
-    let (samples, width) = (places.len() / each, products.size()[1] as usize);
-    if products.device() != tch::Device::Cpu {
-        let parts = products.f_index_select(0, &index(places, products.device())?)?;
-        let parts = parts.f_view([samples as i64, each as i64, width as i64])?;
-        return parts.f_sum_dim_intlist([1].as_slice(), false, Kind::Float);
+    if products.device() == tch::Device::Cpu {
+        add_up_in_one_pass(products, places, each)
+    } else {
+        add_up_by_libtorch(products, places, each)
     }
+}
+
+fn add_up_by_libtorch(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
+    let parts = products.f_index_select(0, &index(places, products.device())?)?;
+    let parts = parts.f_view([(places.len() / each) as i64, each as i64, products.size()[1]])?;
+    parts.f_sum_dim_intlist([1].as_slice(), false, Kind::Float)
+}
+
+/// On the CPU, where libtorch writes every row out before it adds it.
+fn add_up_in_one_pass(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
+    let (samples, width) = (places.len() / each, products.size()[1] as usize);
     let products = products.f_contiguous()?;
     let mut sums = Tensor::f_zeros([samples as i64, width as i64], (Kind::Float, tch::Device::Cpu))?;
     let products = floats(&products);
@@ -532,18 +541,28 @@ fn add_up(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
 
 /// The other way: for each of `rows` rows the sum over the samples that have it among their `places`.
 fn share_out(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
-    let (samples, width) = (by_sums.size()[0] as usize, by_sums.size()[1] as usize);
-    let each = places.len() / samples;
-    let mut by_products = by_sums.f_new_zeros([rows, width as i64], (Kind::Float, by_sums.device()))?;
-    if by_sums.device() != tch::Device::Cpu {
-        let by_places = by_sums.f_repeat_interleave_self_int(each as i64, 0, (places.len()) as i64)?;
-        return by_products.f_index_add_(0, &index(places, by_sums.device())?, &by_places);
+    if by_sums.device() == tch::Device::Cpu {
+        share_out_in_one_pass(by_sums, places, rows)
+    } else {
+        share_out_by_libtorch(by_sums, places, rows)
     }
+}
+
+fn share_out_by_libtorch(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
+    let all = places.len() as i64;
+    let by_places = by_sums.f_repeat_interleave_self_int(all / by_sums.size()[0], 0, all)?;
+    let mut by_products = by_sums.f_new_zeros([rows, by_sums.size()[1]], (Kind::Float, by_sums.device()))?;
+    by_products.f_index_add_(0, &index(places, by_sums.device())?, &by_places)
+}
+
+fn share_out_in_one_pass(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
+    let (samples, width) = (by_sums.size()[0] as usize, by_sums.size()[1] as usize);
     let by_sums = by_sums.f_contiguous()?;
-    let by_products_all = floats_mut(&mut by_products);
-    for (by_sum, places) in floats(&by_sums).chunks(width).zip(places.chunks(each)) {
+    let mut by_products = Tensor::f_zeros([rows, width as i64], (Kind::Float, tch::Device::Cpu))?;
+    let sums = floats_mut(&mut by_products);
+    for (by_sum, places) in floats(&by_sums).chunks(width).zip(places.chunks(places.len() / samples)) {
         for &place in places {
-            let sum = &mut by_products_all[place as usize * width..][..width];
+            let sum = &mut sums[place as usize * width..][..width];
             sum.iter_mut().zip(by_sum).for_each(|(sum, part)| *sum += part);
         }
     }
@@ -592,8 +611,30 @@ fn auc(bins: &[u64]) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// The pass for the CPU beside what a GPU takes.
+    #[test]
+    fn one_pass_adds_up_what_libtorch_does() {
+        let (rows, each) = (40, 3);
+        // So many samples that threads share them.
+        for samples in [1, 7, 2000] {
+            let places: Vec<u32> = (0..samples * each).map(|at| (at * at % rows) as u32).collect();
+            let products = Tensor::randn([rows as i64, 256], (Kind::Float, tch::Device::Cpu));
+            let by_sums = Tensor::randn([samples as i64, 256], (Kind::Float, tch::Device::Cpu));
+            let near = |one: Tensor, other: Tensor| assert!(one.allclose(&other, 1e-4, 1e-3, false), "{samples}");
+            near(
+                add_up_in_one_pass(&products, &places, each).unwrap(),
+                add_up_by_libtorch(&products, &places, each).unwrap(),
+            );
+            near(
+                share_out_in_one_pass(&by_sums, &places, rows as i64).unwrap(),
+                share_out_by_libtorch(&by_sums, &places, rows as i64).unwrap(),
+            );
+        }
+    }
 
     #[test]
     fn the_area_under_the_curve_counts_ordered_pairs() {
