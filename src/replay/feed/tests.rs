@@ -121,14 +121,18 @@ impl Case {
         self.play(1, 1 << 20, 0)
     }
 
-    fn set_journal(&mut self, advances: &[(usize, u64, Time)]) {
+    /// `losses`: partition, first offset, one behind the last.
+    fn set_journal(&mut self, advances: &[(usize, u64, Time)], losses: &[(usize, u64, u64)]) {
+        let loss = |&(partition, from, to): &(usize, u64, u64)| {
+            format!("{{\"entry\":\"loss\",\"partition\":{partition},\"from\":{from},\"to\":{to}}}\n")
+        };
         let entry = |&(partition, offset, watermark): &(usize, u64, Time)| {
             format!(
                 "{{\"entry\":\"advance\",\"partition\":{partition},\"offset\":{offset},\"watermark\":{watermark}}}\n"
             )
         };
         let path = self.directory.path().join("journal");
-        fs::write(&path, advances.iter().map(entry).collect::<String>()).unwrap();
+        fs::write(&path, advances.iter().map(entry).chain(losses.iter().map(loss)).collect::<String>()).unwrap();
         self.journal = Journal::read(&path, self.files.len()).unwrap();
     }
 }
@@ -152,7 +156,12 @@ impl Line {
 }
 
 /// Sections 1 and 2 of the contract, and where a stopped run stops, word for word.
-fn by_definition(partitions: &[Vec<Line>], advances: &[(usize, u64, Time)], stamping: &Stamping) -> Seen {
+fn by_definition(
+    partitions: &[Vec<Line>],
+    advances: &[(usize, u64, Time)],
+    losses: &[(usize, u64, u64)],
+    stamping: &Stamping,
+) -> Seen {
     let mut seen = Seen::default();
     let hasher = RowHasher::default();
     for (partition, lines) in partitions.iter().enumerate() {
@@ -166,6 +175,9 @@ fn by_definition(partitions: &[Vec<Line>], advances: &[(usize, u64, Time)], stam
                 break;
             }
             seen.counts.0 += 1;
+            if losses.iter().any(|&(p, from, to)| p == partition && (from..to).contains(&(offset as u64))) {
+                continue;
+            }
             let reason = match *line {
                 Line::Blank => continue,
                 Line::Rubbish => RejectReason::Columns,
@@ -209,6 +221,7 @@ proptest! {
     fn what_is_read_is_a_function_of_the_log(
         partitions in prop::collection::vec(prop::collection::vec(line(), 0..40), 1..4),
         advances in prop::collection::vec((0usize..3, 0u64..45, 0u64..130_000), 0..4),
+        losses in prop::collection::vec((0usize..3, 0u64..45, 1u64..12), 0..3),
         until in prop_oneof![(0u64..7).prop_map(|tick| tick * 20_000), Just(Time::MAX)],
         jump_max in prop::option::of(10_000u64..60_000),
         chunk_bytes in 1usize..80,
@@ -220,9 +233,11 @@ proptest! {
         let texts: Vec<String> = partitions.iter().map(text).collect();
         let mut case = Case::of(&texts.iter().map(String::as_bytes).collect::<Vec<_>>());
         let advances: Vec<_> = advances.into_iter().filter(|advance| advance.0 < partitions.len()).collect();
-        case.set_journal(&advances);
+        let losses = losses.into_iter().filter(|loss| loss.0 < partitions.len());
+        let losses: Vec<_> = losses.map(|(partition, from, count)| (partition, from, from + count)).collect();
+        case.set_journal(&advances, &losses);
         (case.stamping.until, case.stamping.jump_max) = (until, jump_max);
-        let expected = by_definition(&partitions, &advances, &case.stamping);
+        let expected = by_definition(&partitions, &advances, &losses, &case.stamping);
         for workers in [1, 2, 3] {
             prop_assert_eq!(&case.play(workers, chunk_bytes, seed), &expected, "{} workers", workers);
         }
@@ -246,6 +261,23 @@ fn the_record_of_a_jump_is_its_own_line_in_every_chunk() {
         assert!(seen.rejected.values().all(|(reason, _)| *reason == RejectReason::Jump));
         assert_eq!(seen, case.at_once());
     }
+}
+
+/// Time goes on while the log is read, and not only at its end.
+#[test]
+fn the_frontier_follows_the_log() {
+    let text: String = (0..120).map(|second| format!("{second},7,pv,{second}\n")).collect();
+    let case = Case::of(&[text.as_bytes(), text.as_bytes()]);
+    let mut feed = case.feeds(1, 64).remove(0);
+    let mut frontiers = Vec::new();
+    while let Some(frontier) = feed.frontier() {
+        frontiers.push(frontier);
+        feed.read(&mut Vec::new()).unwrap();
+        feed.fold(&mut Vec::new(), |_, _| ()).unwrap();
+    }
+    assert!(frontiers.is_sorted(), "{frontiers:?}");
+    // 119 s is the last time, 10 s the lateness, and the tick that has 109 s ends at 120 s.
+    assert!((100_000..=120_000).contains(frontiers.last().unwrap()), "{frontiers:?}");
 }
 
 /// Two days, a file each, the second one the other worker's.
