@@ -61,3 +61,35 @@ impl Write for AboveBar {
         io::stderr().flush()
     }
 }
+
+/// What is in the way, as it was last logged: so that it is logged once, and not at every attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Hindrance(Option<String>);
+
+impl Hindrance {
+    /// Whether `text` is news.
+    pub(crate) fn is_news(&mut self, text: &str) -> bool {
+        let is_news = self.0.as_deref() != Some(text);
+        self.0 = Some(text.to_owned());
+        is_news
+    }
+
+    /// Whether something was in the way, which is over with this.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_hindrance_is_news_once() {
+        let mut hindrance = Hindrance::default();
+        assert!(!hindrance.is_over(), "nothing was in the way");
+        assert_eq!(["full", "full", "gone", "full"].map(|text| hindrance.is_news(text)), [true, false, true, true]);
+        assert!(hindrance.is_over() && !hindrance.is_over());
+        assert!(hindrance.is_news("full"));
+    }
+}

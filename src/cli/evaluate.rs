@@ -2,7 +2,7 @@
 
 use super::configuration::ConfigArgs;
 use super::failure::usage;
-use super::{Terminal, outcome, page, parse, stdout};
+use super::{Terminal, outcome, output_file, parse, stdout};
 use crate::config::{Config, Duration, Exclude};
 use crate::evaluate::holdout::{self, Candidate, Curve, Evaluation, Settings, Summary};
 use crate::evaluate::{DEFAULT_SEED, report};
@@ -84,7 +84,7 @@ pub(super) fn run(args: EvaluateArgs, terminal: &Terminal) -> Result<()> {
     candidates.iter().for_each(|candidate| warn_of_model(&log, candidate));
     let Evaluation { summary, lists } = holdout::evaluate(&log, &candidates, &settings);
     if let Some(path) = &args.lists {
-        page::write_whole_by("lists", path, |out| {
+        output_file::write_whole_by("lists", path, |out| {
             lists.iter().flat_map(|lists| lists.iter(&log)).try_for_each(|list| {
                 serde_json::to_writer(&mut *out, &list)?;
                 out.write_all(b"\n")
@@ -101,7 +101,7 @@ pub(super) fn run(args: EvaluateArgs, terminal: &Terminal) -> Result<()> {
     if let Some(path) = &args.report {
         let title = format!("Evaluation on {}", args.data.display());
         let page = report::render_holdout(&title, &evaluated.facts(&args.data), &evaluated.summary, &curves);
-        page::write_whole(path, &page)?;
+        output_file::write_whole(path, &page)?;
     }
     if args.json {
         return stdout::write(format!("{}\n", evaluated.json(&args.data, &curves)).as_bytes());

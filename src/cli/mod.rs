@@ -12,7 +12,7 @@ mod failure;
 mod generate;
 mod man;
 mod outcome;
-mod page;
+mod output_file;
 mod parse;
 mod prepare;
 mod produce;

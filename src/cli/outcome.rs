@@ -1,6 +1,6 @@
 //! What `replay` prints when it is done: tables for people, JSON for programs, a report for browsers.
 
-use super::page::write_whole;
+use super::output_file::write_whole;
 use super::stdout;
 use crate::evaluate::{self, DEFAULT_SEED, Style, report};
 use crate::replay::{Outcome, ReplayPlan, Summary, time_unit};

@@ -2,7 +2,7 @@
 
 use super::error::RunError;
 use super::metrics::Metrics;
-use super::patience::{TRY_AGAIN, Told, patiently};
+use super::patience::{TRY_AGAIN, patiently};
 use crate::checkpoint::{CheckpointError, SnapshotWriter};
 use crate::fault;
 use crate::pipeline::Sinks;
@@ -10,6 +10,7 @@ use crate::sinks::durable::Durable;
 use crate::sinks::gauges::SinkGauges;
 use crate::sinks::set::SinkSet;
 use crate::sinks::{Batch, SinkError};
+use crate::telemetry::Hindrance;
 use dataflows::event::Time;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, PoisonError};
@@ -112,14 +113,14 @@ fn work(
     });
     // Stores that this run does not have may show the old results still.
     let has = |name: &String| generations.sinks.iter().any(|sink| sink.name() == name);
-    let mut told = Told::default();
+    let mut hindrance = Hindrance::default();
     let mut older = !replaced_in.is_empty() && replaced_in.iter().all(has);
     loop {
         // Also where an earlier run has replaced them, and died before it could say so.
         let shows = !generations.builds || generations.sinks.iter().all(|sink| sink.is_promoted());
         if older && shows {
             fault::point("state.replaced");
-            older = !delete_older(&writer, &mut told);
+            older = !delete_older(&writer, &mut hindrance);
         }
         let batch = match waiting.recv_timeout(TRY_AGAIN) {
             Ok(batch) => batch,
@@ -149,12 +150,12 @@ fn work(
 }
 
 /// Deletes the state that goes with results that nobody sees any more. Whether that worked.
-fn delete_older(writer: &SnapshotWriter, told: &mut Told) -> bool {
+fn delete_older(writer: &SnapshotWriter, hindrance: &mut Hindrance) -> bool {
     let deleted = writer.delete_older_generations();
     match &deleted {
         Ok(0) => {}
         Ok(_) => tracing::info!("the new results have taken the place of the old ones, whose state is deleted"),
-        Err(error) if told.is_news(&error.to_string()) => {
+        Err(error) if hindrance.is_news(&error.to_string()) => {
             tracing::warn!("{error}; state that is of no more use takes up room until that works");
         }
         Err(_) => {}

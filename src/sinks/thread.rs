@@ -11,6 +11,7 @@ use super::set::Pace;
 use super::stop::Stop;
 use super::{Batch, End, Sink, SinkError};
 use crate::fault;
+use crate::telemetry::Hindrance;
 use dataflows::event::Time;
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -218,11 +219,11 @@ impl Worker<'_> {
     /// Calls until it succeeds, or fails for good, or nobody wants it any more.
     fn attempt(&mut self, mut call: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) -> Result<(), SinkError> {
         let Charge { pace, stop, durable, number, .. } = self.charge;
-        let (gauges, mut backoff, mut reported) = (&self.queue.gauges, Backoff::new(), String::new());
+        let (gauges, mut backoff, mut hindrance) = (&self.queue.gauges, Backoff::new(), Hindrance::default());
         loop {
             match call(&mut *self.sink) {
                 Ok(()) => {
-                    if !reported.is_empty() {
+                    if hindrance.is_over() {
                         tracing::info!("{}: results are written again", self.sink.name());
                     }
                     gauges.succeeded();
@@ -237,9 +238,8 @@ impl Worker<'_> {
                     if *pace == Pace::Replay || !error.is_retryable() {
                         return Err(error);
                     }
-                    if text != reported {
+                    if hindrance.is_news(&text) {
                         tracing::warn!("{text}; trying again until it works");
-                        reported = text;
                     }
                     gauges.retries.fetch_add(1, Ordering::Relaxed);
                     if stop.sleep(backoff.next()) {

@@ -31,7 +31,8 @@
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::adam::Adam;
-use super::network::{Init, Initial, Parameters, Spec, floats, floats_mut};
+use super::bag;
+use super::network::{Init, Initial, Parameters, Spec, floats};
 use super::random::Draws;
 use super::tables::Table;
 use eddyline::learn::Interactions;
@@ -232,7 +233,7 @@ impl Tower {
             input.features.push((rows, vectors));
         }
         if !products.is_empty() {
-            input.sums = Some(add_up(&Tensor::f_cat(&products, 0)?, &input.places, features)?);
+            input.sums = Some(bag::sums(&Tensor::f_cat(&products, 0)?, &input.places, features)?);
         }
         Ok(input)
     }
@@ -248,7 +249,7 @@ impl Tower {
     /// `by_weight`.
     fn by_features(&self, input: &Input, by_sums: &Tensor, by_weight: &Tensor) -> Result<Vec<Tensor>> {
         let rows: Vec<i64> = input.features.iter().map(|(rows, _)| rows.len() as i64).collect();
-        let by_products = share_out(by_sums, &input.places, rows.iter().sum())?.f_split_with_sizes(&rows, 0)?;
+        let by_products = bag::gradient(by_sums, &input.places, rows.iter().sum())?.f_split_with_sizes(&rows, 0)?;
         let mut by_vectors = Vec::with_capacity(rows.len());
         for (at, (by_product, (_, vectors))) in (1..).zip(by_products.iter().zip(&input.features)) {
             let dim = vectors.size()[1];
@@ -489,91 +490,6 @@ impl Embeddings {
     }
 }
 
-/// Below this many numbers a thread costs more than it saves.
-const PER_THREAD_MIN: usize = 1 << 18;
-
-fn threads(numbers: usize) -> usize {
-    usize::try_from(tch::get_num_threads()).unwrap_or(1).min(numbers / PER_THREAD_MIN).max(1)
-}
-
-/// For each sample the sum of `each` rows of `products`, at its `places`.
-fn add_up(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
-    if products.device() == tch::Device::Cpu {
-        add_up_in_one_pass(products, places, each)
-    } else {
-        add_up_by_libtorch(products, places, each)
-    }
-}
-
-fn add_up_by_libtorch(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
-    let parts = products.f_index_select(0, &index(places, products.device())?)?;
-    let parts = parts.f_view([(places.len() / each) as i64, each as i64, products.size()[1]])?;
-    parts.f_sum_dim_intlist([1].as_slice(), false, Kind::Float)
-}
-
-/// On the CPU, where libtorch writes every row out before it adds it.
-fn add_up_in_one_pass(products: &Tensor, places: &[u32], each: usize) -> Result<Tensor> {
-    let (samples, width) = (places.len() / each, products.size()[1] as usize);
-    let products = products.f_contiguous()?;
-    let mut sums = Tensor::f_zeros([samples as i64, width as i64], (Kind::Float, tch::Device::Cpu))?;
-    let products = floats(&products);
-    let share = samples.div_ceil(threads(samples * each * width)).max(1);
-    std::thread::scope(|scope| {
-        let parts = floats_mut(&mut sums).chunks_mut(share * width).zip(places.chunks(share * each));
-        for (sums, places) in parts {
-            let mut work = move || {
-                for (sum, places) in sums.chunks_mut(width).zip(places.chunks(each)) {
-                    for &place in places {
-                        let product = &products[place as usize * width..][..width];
-                        sum.iter_mut().zip(product).for_each(|(sum, part)| *sum += part);
-                    }
-                }
-            };
-            if share < samples {
-                scope.spawn(work);
-            } else {
-                work();
-            }
-        }
-    });
-    Ok(sums)
-}
-
-/// The other way: for each of `rows` rows the sum over the samples that have it among their `places`.
-fn share_out(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
-    if by_sums.device() == tch::Device::Cpu {
-        share_out_in_one_pass(by_sums, places, rows)
-    } else {
-        share_out_by_libtorch(by_sums, places, rows)
-    }
-}
-
-fn share_out_by_libtorch(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
-    let all = places.len() as i64;
-    let by_places = by_sums.f_repeat_interleave_self_int(all / by_sums.size()[0], 0, all)?;
-    let mut by_products = by_sums.f_new_zeros([rows, by_sums.size()[1]], (Kind::Float, by_sums.device()))?;
-    by_products.f_index_add_(0, &index(places, by_sums.device())?, &by_places)
-}
-
-fn share_out_in_one_pass(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
-    let (samples, width) = (by_sums.size()[0] as usize, by_sums.size()[1] as usize);
-    let by_sums = by_sums.f_contiguous()?;
-    let mut by_products = Tensor::f_zeros([rows, width as i64], (Kind::Float, tch::Device::Cpu))?;
-    let sums = floats_mut(&mut by_products);
-    for (by_sum, places) in floats(&by_sums).chunks(width).zip(places.chunks(places.len() / samples)) {
-        for &place in places {
-            let sum = &mut sums[place as usize * width..][..width];
-            sum.iter_mut().zip(by_sum).for_each(|(sum, part)| *sum += part);
-        }
-    }
-    Ok(by_products)
-}
-
-fn index(places: &[u32], device: tch::Device) -> Result<Tensor> {
-    let places: Vec<i64> = places.iter().map(|&place| place.into()).collect();
-    Tensor::f_from_slice(&places)?.f_to_device(device)
-}
-
 /// All vectors of a tower, so many at a time.
 fn vectors(tower: &Tower, indices: &[Vec<i32>; 4]) -> Result<Tensor> {
     const ROWS: usize = 8192;
@@ -611,30 +527,8 @@ fn auc(bins: &[u64]) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    /// The pass for the CPU beside what a GPU takes.
-    #[test]
-    fn one_pass_adds_up_what_libtorch_does() {
-        let (rows, each) = (40, 3);
-        // So many samples that threads share them.
-        for samples in [1, 7, 2000] {
-            let places: Vec<u32> = (0..samples * each).map(|at| (at * at % rows) as u32).collect();
-            let products = Tensor::randn([rows as i64, 256], (Kind::Float, tch::Device::Cpu));
-            let by_sums = Tensor::randn([samples as i64, 256], (Kind::Float, tch::Device::Cpu));
-            let near = |one: Tensor, other: Tensor| assert!(one.allclose(&other, 1e-4, 1e-3, false), "{samples}");
-            near(
-                add_up_in_one_pass(&products, &places, each).unwrap(),
-                add_up_by_libtorch(&products, &places, each).unwrap(),
-            );
-            near(
-                share_out_in_one_pass(&by_sums, &places, rows as i64).unwrap(),
-                share_out_by_libtorch(&by_sums, &places, rows as i64).unwrap(),
-            );
-        }
-    }
 
     #[test]
     fn the_area_under_the_curve_counts_ordered_pairs() {

@@ -17,6 +17,7 @@
 //! - The model directory never looks whole before it is ([`eddyline::model::directory`]).
 
 mod adam;
+mod bag;
 mod bcq;
 mod checkpoint;
 mod ddpg;

@@ -27,6 +27,8 @@ fn training_part(log: &str) -> String {
     part
 }
 
+const RECOMMENDATIONS: &str = "recommendations.jsonl";
+
 fn objects(path: &Path) -> Vec<Value> {
     let content = std::fs::read_to_string(path).unwrap();
     content.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -67,27 +69,22 @@ fn replayed(place: &Place, log: &Path, dir: &Path, algorithm: Algorithm) -> Show
     let policy = format!("model.algorithm={algorithm}");
     let settings = ["--set", &policy, "--set", "recommend.n=10", "--out", text(&out), "-q"];
     succeed(&[&["replay", text(log), "--model-dir", text(dir)], &settings[..]].concat());
-    let mut newest: BTreeMap<u64, (u64, Vec<u64>)> = BTreeMap::new();
-    let mut shown = Shown::new();
-    for row in objects(&out.join("recommendations.jsonl")) {
-        assert_eq!(row["from_model"], 10);
-        let time = row["time"].as_u64().unwrap();
-        if newest.get(&user(&row)).is_none_or(|(newest, _)| *newest < time) {
-            newest.insert(user(&row), (time, ids(&row["items"])));
-        }
-    }
-    let mut sequences: BTreeMap<u64, (u64, Vec<u64>)> = BTreeMap::new();
-    for row in objects(&out.join("recent.jsonl")) {
-        let time = row["time"].as_u64().unwrap();
-        if sequences.get(&user(&row)).is_none_or(|(newest, _)| *newest < time) {
-            sequences.insert(user(&row), (time, ids(&row["items"])));
-        }
-    }
-    for (user, (time, items)) in newest {
-        let (of, sequence) = sequences.remove(&user).unwrap();
-        assert_eq!(of, time);
-        shown.insert(user, (sequence, items));
-    }
+    let newest = |file: &str| {
+        let rows = objects(&out.join(file));
+        assert!(file != RECOMMENDATIONS || rows.iter().all(|row| row["from_model"] == 10));
+        // In the order of their times: the last one of a user stays.
+        let mut rows: Vec<_> =
+            rows.iter().map(|row| (row["time"].as_u64().unwrap(), user(row), ids(&row["items"]))).collect();
+        rows.sort();
+        rows.into_iter().map(|(time, user, items)| (user, (time, items))).collect::<BTreeMap<_, _>>()
+    };
+    let sequences = newest("recent.jsonl");
+    let shown = newest(RECOMMENDATIONS).into_iter().map(|(user, (time, items))| {
+        let (of, sequence) = &sequences[&user];
+        assert_eq!(*of, time);
+        (user, (sequence.clone(), items))
+    });
+    let shown = shown.collect();
     std::fs::remove_dir_all(out).unwrap();
     shown
 }
