@@ -318,7 +318,7 @@ fn tell(summary: &Summary, json: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Device, EmbeddingLoss};
+    use crate::config::{DEFAULT_TOML, Device, EmbeddingLoss};
     use crate::train::options::{
         BcqParameters, DdpgParameters, EmbeddingParameters, Own, PolicyParameters, ReinforceParameters,
         SpectralParameters,
@@ -384,6 +384,34 @@ mod tests {
                 assert_eq!(format!("train.{}", flag.trim_start_matches('-').replace('-', "_")), key);
             }
         }
+    }
+
+    #[test]
+    fn what_help_calls_the_default_is_the_configurations() {
+        let defaults: toml::Table = DEFAULT_TOML.parse().expect("a test reads it");
+        let command = TrainArgs::augment_args(clap::Command::new("train"));
+        let mut compared = 0;
+        for subject in ["embeddings", "reinforce", "ddpg", "bcq"] {
+            let subcommand = command.find_subcommand(subject).expect("it is there");
+            for (flag, key, _) in arguments(&[subject]).flags() {
+                let argument =
+                    subcommand.get_arguments().find(|a| a.get_long() == Some(&flag[2..])).expect("it is there");
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let told = help.split_once("[default: ").map(|(_, told)| told.trim_end_matches(']'));
+                let value = &defaults["train"][&key["train.".len()..]];
+                match value.as_str() {
+                    // It depends on what is trained.
+                    Some("auto" | "off") => continue,
+                    Some(word) => assert_eq!(told, Some(word), "{subject} {flag}"),
+                    None => {
+                        let number = value.as_float().or(value.as_integer().map(|number| number as f64));
+                        assert_eq!(told.and_then(|told| told.parse().ok()), number, "{subject} {flag}");
+                    }
+                }
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 4 * 3 + 3 + 3 * 3 + 3 + 1 + 3);
     }
 
     #[test]
