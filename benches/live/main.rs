@@ -8,6 +8,9 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to tell")]
 
 mod bulk;
+#[path = "../../tests/kafka/cluster.rs"]
+#[expect(dead_code, reason = "a benchmark kills no broker, and has no transactions")]
+mod cluster;
 mod latency;
 mod outages;
 mod recovery;

@@ -1,15 +1,14 @@
 //! The servers, and runs over them.
 
+use crate::cluster;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{DefaultProducerContext, ThreadedProducer};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,21 +35,7 @@ impl Services {
     }
 
     pub(crate) fn topic(&self, partitions: i32) -> String {
-        // Stores that are measured side by side ask for theirs in the same millisecond.
-        static TOPICS: AtomicU64 = AtomicU64::new(0);
-        let number = TOPICS.fetch_add(1, Ordering::Relaxed);
-        let topic = format!("bench-{}-{}-{number}", std::process::id(), now_ms());
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.kafka).create().unwrap();
-        let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        // A broker that has just started, with servers starting beside it, takes its time.
-        let patience = Some(Duration::from_secs(60));
-        let options = AdminOptions::new().request_timeout(patience).operation_timeout(patience);
-        runtime.block_on(admin.create_topics([&new], &options)).unwrap().remove(0).unwrap();
-        // Until the broker knows of it itself.
-        thread::sleep(Duration::from_secs(1));
-        topic
+        cluster::topic(&self.kafka, partitions)
     }
 
     /// Its own thread sees to deliveries: polling with short timeouts would take a core from what is measured.
