@@ -42,7 +42,11 @@ fn main() {
         Some("bulk") => bulk::bulk(&services, numbers.first().copied().unwrap_or(200_000)),
         Some("recovery") => recovery::recovery(&services, numbers.first().copied().unwrap_or(1_000_000)),
         Some("snapshots") => snapshots::snapshots(&services, numbers.first().copied().unwrap_or(3_000_000)),
-        Some("outages") => outages::outages(&services, numbers.first().copied().unwrap_or(600)),
+        Some("outages") => {
+            let stores: Vec<&str> =
+                arguments[1..].iter().map(String::as_str).filter(|a| a.parse::<u64>().is_err()).collect();
+            outages::outages(&services, numbers.first().copied().unwrap_or(600), &stores);
+        }
         _ => println!("name one of: latency, throughput, bulk, recovery, snapshots, outages"),
     }
 }

@@ -18,8 +18,8 @@
 //! - The *arrangement* `window-counts` is the same counts as a differential collection, with the count as the difference. It
 //!   is beside the way of the lists and not on it, so that they don't wait for it. No dataflow reads it yet: it is there
 //!   only where it is switched on.
-//! - A *snapshot* at F has what entered since the snapshot before; what has entered and not left, of all snapshots up to F,
-//!   is the window at F.
+//! - A *snapshot* has what entered since the snapshot before; what has entered and not left, of all snapshots up to one, is
+//!   the window at the last window end up to it. Events of the slide that is open then are not in it.
 //! - *Merge* makes the list of the workers' first, on every worker the same, because each needs it to fill
 //!   recommendations.
 //!
@@ -75,7 +75,7 @@ pub struct Trending<'s> {
     pub lists: StreamVec<'s, Time, PopularList>,
     /// The items in the window at each window end, with their counts, as differences; silent unless asked for.
     pub differences: StreamVec<'s, Time, ((ItemId, ()), Time, i64)>,
-    /// What entered the window since the snapshot before, by the snapshot's F. At most one record a snapshot and worker.
+    /// What entered the window since the snapshot before, by the request. At most one record a snapshot and worker.
     pub snapshots: StreamVec<'s, Time, (Time, Vec<PaneState>)>,
 }
 
@@ -94,9 +94,10 @@ const BLOCK_ITEMS_MAX: usize = 4096;
 
 /// The trending lists of window ends, and what they are made of.
 ///
-/// `requests` are the frontiers F at which a snapshot is wanted, multiples of the slide, each on all workers and sent at a
-/// time ≤ F. `restored` are the rows of snapshots, at the time F of the newest of them: they are in the window from F on,
-/// and the list of F is put out again, because ticks behind F may ask for it.
+/// `requests` are the times at which a snapshot is wanted, each on all workers and sent at a time up to it. A snapshot at F
+/// tells of the window at S = floor(F/slide)·slide. `restored` are the rows of snapshots, at the time S of the newest of
+/// them: they are in the window from S on, and the list of S is put out again, because ticks behind F may ask for it. The
+/// events with L ≥ S follow, also those before F.
 pub fn popular<'s>(
     events: StreamVec<'s, Time, Event>,
     requests: StreamVec<'s, Time, Time>,
@@ -251,7 +252,8 @@ fn window<'s>(
     let mut rankings_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Ranking>>>::from(rankings_output);
     let mut differences_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(differences_output);
     let mut snapshots_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(snapshots_output);
-    let mut counting = Counting::new(options.window.slide(), options.top, snapshots);
+    let slide = options.window.slide();
+    let mut counting = Counting::new(slide, options.top, snapshots);
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut holds: [Hold; 3] = Default::default();
@@ -269,9 +271,9 @@ fn window<'s>(
                 }
             });
             requests.for_each(|capability, requests| {
-                for frontier in requests.drain(..).filter(|_| snapshots) {
-                    (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, frontier, port));
-                    counting.requests.insert(frontier);
+                for request in requests.drain(..).filter(|_| snapshots) {
+                    (0..).zip(&mut holds).for_each(|(port, hold)| hold.cover(&capability, request, port));
+                    counting.requests.insert(request);
                 }
             });
             let (mut rankings, mut updates, mut chunks) =
@@ -279,17 +281,20 @@ fn window<'s>(
             if let [Some(for_rankings), Some(for_differences), Some(for_snapshots)] = holds.each_ref().map(Hold::get) {
                 let (mut rankings, mut chunks) = (rankings.session(for_rankings), chunks.session(for_snapshots));
                 let mut updates = updates.session(for_differences);
-                while let Some(end) = counting.next().filter(|end| !frontiers.iter().any(|f| f.less_equal(end))) {
-                    let first = counting.apply(end, |item, diff| {
-                        if differences {
-                            updates.give(((item, ()), end, diff));
+                while let Some(time) = counting.next().filter(|time| !frontiers.iter().any(|f| f.less_equal(time))) {
+                    // A snapshot may lie within a slide.
+                    if slide.start_of(time) == time {
+                        let first = counting.apply(time, |item, diff| {
+                            if differences {
+                                updates.give(((item, ()), time, diff));
+                            }
+                        });
+                        if !first.is_empty() {
+                            rankings.give((time, first));
                         }
-                    });
-                    if !first.is_empty() {
-                        rankings.give((end, first));
                     }
-                    if let Some(entered) = counting.snapshot(end) {
-                        chunks.give((end, entered));
+                    if let Some(entered) = counting.snapshot(time) {
+                        chunks.give((time, entered));
                     }
                 }
             }
@@ -304,7 +309,7 @@ fn window<'s>(
 /// The state of *window* on one worker.
 struct Counting {
     slide: Steps,
-    /// What was in the window by a snapshot, by its F and by when it leaves.
+    /// What was in the window by a snapshot, by the window end that it tells of and by when it leaves.
     restored: BTreeMap<Time, BTreeMap<Time, Vec<(ItemId, u64)>>>,
     /// What has come and not entered, by window end.
     entering: BTreeMap<Time, Vec<Block>>,
@@ -335,7 +340,7 @@ impl Counting {
         }
     }
 
-    /// The next window end at which there is anything to do.
+    /// The next time at which there is anything to do: a window end, or that of a request.
     fn next(&self) -> Option<Time> {
         let (entering, restored) = (self.entering.keys().next(), self.restored.keys().next());
         let least = entering.into_iter().chain(restored).chain(self.requests.first()).min().copied();
@@ -367,14 +372,14 @@ impl Counting {
         self.leaders.add(counts, self.leaving.entry(leaves).or_default());
     }
 
-    /// What has entered since the snapshot before and is still there, if a snapshot is wanted at `end`, which has been
-    /// moved on to.
-    fn snapshot(&mut self, end: Time) -> Option<Vec<PaneState>> {
-        if !self.requests.remove(&end) {
+    /// What has entered since the snapshot before and is still there, if a snapshot is wanted at `time`, and all window ends
+    /// up to it are done.
+    fn snapshot(&mut self, time: Time) -> Option<Vec<PaneState>> {
+        if !self.requests.remove(&time) {
             return None;
         }
         let mut entered = Vec::new();
-        for Block { enters, leaves, counts, .. } in self.entered.drain(..).filter(|block| block.leaves > end) {
+        for Block { enters, leaves, counts, .. } in self.entered.drain(..).filter(|block| block.leaves > time) {
             entered.extend(counts.into_iter().map(|(item, count)| PaneState { item, enters, leaves, count }));
         }
         (!entered.is_empty()).then_some(entered)

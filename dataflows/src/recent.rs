@@ -12,7 +12,8 @@
 //! however they came. So a user costs `length` entries, however long the stream runs.
 //!
 //! A tick is worked on when all three inputs have passed it: `requests`, because one for a snapshot at F is sent at a time
-//! ≤ F, and so nobody works beyond F before it knows that the state at F is wanted; `restored`, because the rows are what
+//! ≤ F, and so nobody works beyond F before it knows that the state at F is wanted; it may also be at a time behind F and
+//! before the next tick, which lets F pass while it is still open whether its state will be wanted; `restored`, because the rows are what
 //! the ticks go on from. Inputs that are closed hold nothing up.
 //!
 //! As a differential collection, the sequences are the pairs (user, [`Entry`]): an event adds its entry, and takes away
@@ -107,8 +108,8 @@ impl Step {
 /// Some of the users that changed since the snapshot before.
 #[derive(Clone, Debug)]
 pub struct SnapshotPart {
-    /// The snapshot's F.
-    pub frontier: Time,
+    /// The time of the request.
+    pub request: Time,
     /// The users, without the lists that stand for them.
     pub users: Vec<UserState>,
     /// For each user, its slot.
@@ -125,8 +126,8 @@ pub struct RecentStreams<'s> {
 
 /// Each user's last `length` items.
 ///
-/// `requests` are the frontiers F at which a snapshot is wanted, multiples of the slide, each on all workers and sent at a
-/// time ≤ F. `restored` are the rows of snapshots, each user's from one worker and the oldest first.
+/// `requests` are the times at which a snapshot is wanted, each on all workers and sent at a time up to it: the snapshot
+/// stands at the last end of a tick up to then. `restored` are the rows of snapshots, each user's from one worker and the oldest first.
 pub fn recent<'s>(
     events: StreamVec<'s, Time, Event>,
     requests: StreamVec<'s, Time, Time>,
@@ -182,9 +183,9 @@ fn sequences<'s>(
                 });
             });
             requests.for_each(|capability, requests| {
-                for frontier in requests.drain(..).filter(|_| snapshots) {
-                    steps_hold.cover(&capability, frontier, 0);
-                    waiting.requests.insert(frontier);
+                for request in requests.drain(..).filter(|_| snapshots) {
+                    steps_hold.cover(&capability, request, 0);
+                    waiting.requests.insert(request);
                 }
             });
             if let Some(for_steps) = steps_hold.get() {
@@ -200,7 +201,7 @@ fn sequences<'s>(
                             });
                             steps_session.give(Step::Tick(Rc::new(done)));
                         }
-                        Work::Snapshot(frontier) => take_snapshot(&mut sequences, frontier, |part| {
+                        Work::Snapshot(request) => take_snapshot(&mut sequences, request, |part| {
                             steps_session.give(Step::Snapshot(part));
                         }),
                     }
@@ -274,14 +275,14 @@ fn restore(
 /// Users a part of a snapshot: parts travel many to a message, which should not become much larger than others.
 const PART_USERS: usize = 256;
 
-fn take_snapshot(sequences: &mut Sequences, frontier: Time, mut give: impl FnMut(SnapshotPart)) {
-    for changed in sequences.take_changes(frontier).chunks(PART_USERS) {
+fn take_snapshot(sequences: &mut Sequences, request: Time, mut give: impl FnMut(SnapshotPart)) {
+    for changed in sequences.take_changes(request).chunks(PART_USERS) {
         let state = |&(slot, user): &(Slot, UserId)| {
             let entries = sequences.entries(slot).collect();
             UserState { user, entries, standing: None }
         };
         let (users, slots) = (changed.iter().map(state).collect(), changed.iter().map(|&(slot, _)| slot).collect());
-        give(SnapshotPart { frontier, users, slots });
+        give(SnapshotPart { request, users, slots });
     }
 }
 

@@ -99,7 +99,7 @@ pub struct Recommended {
 pub struct RecommendStreams<'s> {
     /// For each tick with events, in order. At most one record a tick and worker.
     pub recommended: StreamVec<'s, Time, Rc<Recommended>>,
-    /// Users that changed since the snapshot before, by the snapshot's F. Any number of records a snapshot and worker;
+    /// Users that changed since the snapshot before, by the request. Any number of records a snapshot and worker;
     /// each user in one of them.
     pub snapshots: StreamVec<'s, Time, (Time, Vec<UserState>)>,
 }
@@ -149,7 +149,7 @@ fn lists_of_ticks<'s>(
                     match &step {
                         Step::Restored(_) => {}
                         Step::Tick(tick) => hold.cover(&capability, tick.time, 0),
-                        Step::Snapshot(part) => snapshots_hold.cover(&capability, part.frontier, 1),
+                        Step::Snapshot(part) => snapshots_hold.cover(&capability, part.request, 1),
                     }
                     waiting.push_back(step);
                 }
@@ -204,7 +204,7 @@ pub fn without_recommendations<'s>(steps: StreamVec<'s, Time, Step>) -> Recommen
                     match step {
                         Step::Restored(_) => {}
                         Step::Tick(tick) => recommended.give(Rc::new(Recommended { tick, ..Recommended::default() })),
-                        Step::Snapshot(part) => snapshots.give((part.frontier, part.users)),
+                        Step::Snapshot(part) => snapshots.give((part.request, part.users)),
                     }
                 }
             });
@@ -309,7 +309,7 @@ impl<S: Scorer> Recommending<S> {
                 reward: standing.reward,
             });
         }
-        (part.frontier, part.users)
+        (part.request, part.users)
     }
 
     fn apply(&mut self, tick: Rc<Tick>, popular: &[ItemId]) -> Recommended {

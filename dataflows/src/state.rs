@@ -1,8 +1,12 @@
 //! The rows that a snapshot is made of: what the dataflows know as of a frontier F, and go on from after a restart.
 //!
-//! F is a multiple of the slide. Everything with a logical time below F is in the state and nothing else is: all ticks and
-//! window ends up to F, F's own included, are done. A restored run gets the rows and then the events with L ≥ F; what it puts
-//! out for times beyond F is what the run before would have put out.
+//! F is the end of a tick, and S = floor(F/slide)·slide the last window end up to it. The users' state is that of the events
+//! with L < F, the window's of those with L < S: all ticks up to F and window ends up to S are done. A restored run gets the
+//! rows and then the events: the users those with L ≥ F, the window those with L ≥ S. What it puts out for times beyond F is
+//! what the run before would have put out.
+//!
+//! So the log is read again from S on. The alternative, to keep what the open slide counts by tick, would cost every event
+//! something, and not only those few that a restart reads twice.
 //!
 //! A snapshot holds only what changed since the one before. The newest row of a user stands; panes add up, and those that
 //! have left the window by F are of no more use.

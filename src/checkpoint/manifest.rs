@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 
 /// The format written here, and the newest one known.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The longest manifest that is looked at: far more than the largest number of partitions takes.
 const BYTES_MAX: u64 = 64 << 20;

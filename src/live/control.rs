@@ -29,7 +29,7 @@ pub(super) enum Message {
     Proposed(#[serde(with = "as_json")] Decision),
     /// It is durable. From worker 0 to the owner.
     Decided(#[serde(with = "as_json")] Decision),
-    /// A snapshot will be taken at this frontier: where is each partition to be read from then? From worker 0.
+    /// This request for a snapshot was made: where is each partition to be read from then? From worker 0.
     Snapshot(Time),
     /// That snapshot counts: there will be no return to before it. From worker 0.
     Published(Time),

@@ -14,8 +14,8 @@ use dataflows::time::Steps;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a run that is to stop waits for its sinks to take what is complete.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a run that is to stop waits for its sinks to take what is complete, and for its last snapshot.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What worker 0 does besides its work.
 pub(super) struct Leader {
@@ -28,6 +28,10 @@ pub(super) struct Leader {
     /// What all sinks hold.
     durable: Durable,
     detached: bool,
+    /// F of the newest snapshot that counts, or that the run goes on from.
+    published: Time,
+    /// F of the last snapshot, once the run is to stop and has asked for what is to be asked for.
+    last: Option<Time>,
     /// The workers were told that the sinks have no room.
     full: bool,
 }
@@ -41,8 +45,8 @@ impl Leader {
         partitions: usize,
         metrics: Arc<Metrics>,
     ) -> Leader {
-        let (detached, full) = (false, false);
-        Leader { journal, snapshots, schedule, partitions, metrics, durable, detached, full }
+        let (detached, full, published, last) = (false, false, schedule.newest, None);
+        Leader { journal, snapshots, schedule, partitions, metrics, durable, detached, published, last, full }
     }
 
     /// Whether the results are to take the place of another pipeline's, and have not been told to.
@@ -64,7 +68,7 @@ impl Leader {
         self.journal.append(decision)
     }
 
-    /// One turn. `drained`: nothing more is read since then, and all that is complete is out, or was waited for long enough.
+    /// One turn. `stopping`: somebody wants the run to stop, and nothing more is read since then.
     ///
     /// # Errors
     /// What stopped the journal, the snapshots or the sinks.
@@ -72,7 +76,7 @@ impl Leader {
         &mut self,
         control: &mut Control,
         pipeline: &mut Pipeline,
-        drained: Option<Instant>,
+        stopping: Option<Instant>,
     ) -> Result<(), RunError> {
         while let Some(decision) = self.journal.next_durable()? {
             self.partitions += usize::from(matches!(decision, Decision::Partition { .. }));
@@ -89,53 +93,91 @@ impl Leader {
         let published = if self.detached { None } else { self.snapshots.next_published()? };
         if let Some(frontier) = published {
             self.schedule.published();
+            self.published = frontier;
             control.tell(Message::Published(frontier));
         }
-        if let Some(since) = drained.filter(|_| !self.detached) {
-            self.detached = true;
-            self.snapshots.suspend(since, PATIENCE, full)?;
-            control.tell(Message::Detached);
-        } else if !self.detached
-            && let Some(frontier) = self.schedule.due(*pipeline.events.time(), Instant::now())
-        {
-            pipeline.request_snapshot(frontier, self.partitions);
-            control.tell(Message::Snapshot(frontier));
+        match stopping {
+            _ if self.detached => {}
+            Some(since) => self.stop(control, pipeline, since)?,
+            None => {
+                if self.schedule.is_due(*pipeline.events.time(), Instant::now()) {
+                    control.tell(Message::Snapshot(pipeline.request_snapshot(self.partitions)));
+                }
+            }
         }
         Ok(())
     }
+
+    /// Brings the run to its end: what is complete goes out, and is in a snapshot, so that the next run makes none of it again.
+    /// Neither a sink nor a disk that is down keeps the run from stopping: the next one makes what they lack.
+    fn stop(&mut self, control: &mut Control, pipeline: &mut Pipeline, since: Instant) -> Result<(), RunError> {
+        let has_patience = since.elapsed() < PATIENCE;
+        if has_patience && !pipeline.all_is_out() {
+            return Ok(());
+        }
+        let last = match self.last {
+            Some(last) => last,
+            None => *self.last.insert(self.ask_for_the_last(control, pipeline)),
+        };
+        pipeline.let_out_last_snapshot();
+        if self.published < last {
+            if has_patience {
+                return Ok(());
+            }
+            tracing::warn!(
+                "no snapshot of the end within {} s; the next run goes on from the one before",
+                PATIENCE.as_secs()
+            );
+        }
+        self.detached = true;
+        self.snapshots.suspend(since, PATIENCE, self.full)?;
+        control.tell(Message::Detached);
+        Ok(())
+    }
+
+    /// Returns the F from which on the run needs no further snapshot.
+    fn ask_for_the_last(&self, control: &mut Control, pipeline: &mut Pipeline) -> Time {
+        let (published, asked) = (self.published, self.schedule.newest);
+        let mut last = published;
+        let wanted = |frontier: Time| {
+            last = last.max(frontier);
+            frontier > published && frontier != asked
+        };
+        if let Some((_, request)) = pipeline.request_last_snapshot(self.partitions, wanted) {
+            control.tell(Message::Snapshot(request));
+        }
+        last
+    }
 }
 
-/// When snapshots are taken: at ends of slides, one after another, `interval` apart or more.
+/// When snapshots are taken: at ends of ticks, one after another, `interval` apart or more.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     interval: Duration,
-    slide: Steps,
+    tick: Steps,
     asked: bool,
     last: Instant,
-    /// The frontier of the newest snapshot.
+    /// The frontier of the newest snapshot that was asked for.
     newest: Time,
 }
 
 impl Schedule {
     /// The first snapshot is due `interval` after `now`, and lies behind `newest`, where the run goes on from.
-    pub(super) fn new(interval: Duration, slide: Steps, now: Instant, newest: Time) -> Schedule {
-        Schedule { interval, slide, asked: false, last: now, newest }
+    pub(super) fn new(interval: Duration, tick: Steps, now: Instant, newest: Time) -> Schedule {
+        Schedule { interval, tick, asked: false, last: now, newest }
     }
 
-    /// The frontier of the next snapshot, if one is to be asked for now: the first end of a slide at or behind `frontier`,
-    /// where worker 0's inputs stand.
-    fn due(&mut self, frontier: Time, now: Instant) -> Option<Time> {
-        // In the first slide of 1970 no partition has told its time yet.
-        if self.asked || frontier <= self.slide.length() || now.duration_since(self.last) < self.interval {
-            return None;
+    /// Whether a snapshot is to be asked for now at `frontier`, the end of the tick that is open.
+    fn is_due(&mut self, frontier: Time, now: Instant) -> bool {
+        // In the first tick of 1970 no partition has told its time yet. And where a run goes on, its partitions can be told times
+        // before the snapshot: that of the record before.
+        let is_due = !self.asked
+            && frontier > self.newest.max(self.tick.length())
+            && now.duration_since(self.last) >= self.interval;
+        if is_due {
+            (self.asked, self.last, self.newest) = (true, now, frontier);
         }
-        let next = self.slide.end_of(frontier - 1);
-        // Where a run goes on, its partitions can be told times before the snapshot: that of the record before.
-        if next <= self.newest {
-            return None;
-        }
-        (self.asked, self.last, self.newest) = (true, now, next);
-        Some(next)
+        is_due
     }
 
     fn published(&mut self) {
@@ -149,18 +191,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_snapshot_after_another_at_ends_of_slides() {
+    fn one_snapshot_after_another_at_ends_of_ticks() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut schedule = Schedule::new(Duration::from_secs(10), Steps::new(40).unwrap(), start, 80);
-        assert_eq!(schedule.due(90, after(9)), None);
-        assert_eq!(schedule.due(20, after(11)), None, "nothing was read yet");
-        assert_eq!(schedule.due(60, after(11)), None, "there is one at 80");
-        assert_eq!(schedule.due(80, after(11)), None, "there is one at 80");
-        assert_eq!(schedule.due(90, after(11)), Some(120));
-        assert_eq!(schedule.due(900, after(60)), None, "the one before is not done");
+        let mut schedule = Schedule::new(Duration::from_secs(10), Steps::new(20).unwrap(), start, 80);
+        assert!(!schedule.is_due(100, after(9)));
+        assert!(!schedule.is_due(20, after(11)), "nothing was read yet");
+        assert!(!schedule.is_due(60, after(11)), "there is one at 80");
+        assert!(!schedule.is_due(80, after(11)), "there is one at 80");
+        assert!(schedule.is_due(100, after(11)));
+        assert!(!schedule.is_due(900, after(60)), "the one before is not done");
         schedule.published();
-        assert_eq!(schedule.due(120, after(61)), None, "that one is there");
-        assert_eq!(schedule.due(121, after(61)), Some(160));
+        assert!(!schedule.is_due(100, after(61)), "that one is there");
+        assert!(schedule.is_due(120, after(61)));
     }
 }

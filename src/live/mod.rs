@@ -203,6 +203,7 @@ fn complete(worker: &mut Worker, shared: &Shared, scorer: impl Scorer + 'static)
         index,
         peers,
         partitions,
+        resumed_at: start.resumed_at,
         source,
         owned,
         pipeline,

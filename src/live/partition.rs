@@ -18,9 +18,9 @@ pub(super) struct Rules {
     pub(super) late: LatePolicy,
     /// `source.max_jump`.
     pub(super) jump_max: Option<Time>,
-    /// The slide, at whose ends snapshots are taken.
+    /// The slide, from whose start on a run reads that goes on from a snapshot within it.
     pub(super) slide: Steps,
-    /// The frontier of the snapshot that the run goes on from: what is before it is in the state already.
+    /// The frontier of the snapshot that the run goes on from: what is before its slide is in the state already.
     pub(super) resumed_at: Time,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct PartitionReader {
     taken: u64,
     logical_max: Option<Time>,
     waiting: Option<Time>,
-    /// The first events of the slides that have begun since the last snapshot, later slides only.
+    /// The first events of the slides that have begun since the one that the last snapshot lies in, that one's too.
     begun: VecDeque<Begun>,
     rules: Rules,
     hasher: RowHasher,
@@ -176,7 +176,7 @@ impl PartitionReader {
             if report.slide_ends.last() != Some(&end) {
                 report.slide_ends.push(end);
             }
-            if stamp.logical >= self.rules.resumed_at {
+            if stamp.logical >= self.rules.slide.start_of(self.rules.resumed_at) {
                 events.push(event);
             }
         }
@@ -189,20 +189,22 @@ impl PartitionReader {
         report.rejections.push(rejected);
     }
 
-    /// Where to read on from with a snapshot at `frontier`, an end of a slide: at the first record with L ≥ `frontier`, or at
-    /// the next one if there was none yet (contract, section 5).
+    /// Where to read on from with a snapshot at `frontier`: at the first record with L ≥ S, the start of the slide that `frontier`
+    /// lies in, or at the next one if there was none yet (contract, section 5; [`dataflows::state`] says why S).
     ///
-    /// Right for frontiers behind the last one that was [forgotten](Self::forget).
+    /// Right for frontiers not before the last one that was [told](Self::forget_before).
     pub(super) fn position_at(&self, frontier: Time) -> PartitionPosition {
-        let first = self.begun.iter().find(|begun| begun.slide >= frontier);
+        let start = self.rules.slide.start_of(frontier);
+        let first = self.begun.iter().find(|begun| begun.slide >= start);
         let (offset, clock) = first.map_or((self.next, &self.clock), |begun| (begun.offset, &begun.clock));
         let (largest, advanced) = (clock.largest(), clock.advanced());
         PartitionPosition { partition: self.partition, offset, largest, advanced }
     }
 
-    /// No snapshot at or before `frontier` will be asked for any more.
-    pub(super) fn forget(&mut self, frontier: Time) {
-        while self.begun.front().is_some_and(|begun| begun.slide <= frontier) {
+    /// No snapshot before `frontier` will be asked for any more.
+    pub(super) fn forget_before(&mut self, frontier: Time) {
+        let start = self.rules.slide.start_of(frontier);
+        while self.begun.front().is_some_and(|begun| begun.slide < start) {
             self.begun.pop_front();
         }
     }
@@ -216,6 +218,7 @@ mod tests {
     use dataflows::event::{Behavior, ItemId, UserId};
     use proptest::prelude::*;
 
+    const TICK: Time = 20;
     const SLIDE: Time = 40;
     const LATENESS: Time = 15;
 
@@ -260,25 +263,26 @@ mod tests {
             records in prop::collection::vec(prop::option::weighted(0.9, 0u64..600), 0..60),
             advances in prop::collection::vec((0u64..60, 0u64..600), 0..4),
             seen in 0usize..60,
-            forgotten in 0u64..8,
-            later in 1u64..10,
+            forgotten in 0u64..16,
+            later in 0u64..20,
         ) {
             let seen = seen.min(records.len());
             let advance = |(offset, watermark)| Decision::Advance { partition: 3, offset, watermark };
             let advances = Journal::new(&advances.into_iter().map(advance).collect::<Vec<_>>()).advances(3);
             let mut reader = PartitionReader::new(&start(), LATENESS, advances.clone(), rules(0));
             let (mut events, mut report) = read(&mut reader, &records[..seen]);
-            let (forgotten, frontier) = (forgotten * SLIDE, (forgotten + later) * SLIDE);
-            reader.forget(forgotten);
+            let (forgotten, frontier) = (forgotten * TICK, (forgotten + later) * TICK);
+            let start = frontier / SLIDE * SLIDE;
+            reader.forget_before(forgotten);
             let position = reader.position_at(frontier);
             let (rest, more) = read(&mut reader, &records);
             events.extend(rest);
             report.records.extend(more.records);
 
-            prop_assert_eq!(position.offset, first_at(&records[..seen], &advances, frontier));
+            prop_assert_eq!(position.offset, first_at(&records[..seen], &advances, start));
             let mut resumed = PartitionReader::new(&position, LATENESS, advances, rules(frontier));
             let (again, report_again) = read(&mut resumed, &records);
-            let left: Vec<Event> = events.iter().copied().filter(|event| event.logical >= frontier).collect();
+            let left: Vec<Event> = events.iter().copied().filter(|event| event.logical >= start).collect();
             prop_assert_eq!(again, left);
             let logged: Vec<Event> =
                 report.records.iter().copied().filter(|event| event.position.offset() >= position.offset).collect();

@@ -5,7 +5,6 @@ use super::control::{Control, Message, as_json};
 use super::error::{RunError, shown};
 use super::journaling::Journaling;
 use super::leader::{Leader, Schedule};
-use super::metrics::Metrics;
 use super::open::Durables;
 use super::partition::{PartitionReader, Rules};
 use super::worker::Owned;
@@ -33,7 +32,7 @@ pub(super) struct Start {
     /// The log, as process 0 found it.
     pub(super) log: LogDescription,
     /// The snapshot's frontier; 0 without one.
-    resumed_at: Time,
+    pub(super) resumed_at: Time,
     /// Where the snapshot has its partitions.
     positions: Vec<PartitionPosition>,
     /// The decisions since.
@@ -180,10 +179,10 @@ pub(super) fn lead(
     control.tell(Message::Start(Box::new(start)));
     fault::point("start.told");
     if let Some(snapshot) = snapshot {
-        control.tell(Message::Window(restore(worker, pipeline, &snapshot, &shared.metrics)?));
+        control.tell(Message::Window(restore(worker, pipeline, &snapshot, shared)?));
     }
     let interval = Duration::from_millis(shared.plan.config.state.snapshot_interval.ms());
-    let schedule = Schedule::new(interval, shared.clockwork.window.slide(), Instant::now(), resumed_at);
+    let schedule = Schedule::new(interval, shared.clockwork.tick, Instant::now(), resumed_at);
     Ok(Leader::new(Journaling::start(journal)?, (snapshots, durable), schedule, partitions, shared.metrics.clone()))
 }
 
@@ -192,7 +191,7 @@ fn restore(
     worker: &mut Worker,
     pipeline: &mut Pipeline,
     snapshot: &Snapshot,
-    metrics: &Metrics,
+    shared: &Shared,
 ) -> Result<Time, RunError> {
     let started = Instant::now();
     if let Some(last) = snapshot.last() {
@@ -206,19 +205,19 @@ fn restore(
             fault::point("restore.rows");
         }
         if users % RESTORE_ROWS == 0 {
-            metrics.turn(0);
+            shared.metrics.turn(0);
             worker.step();
         }
     }
-    // The window's rows come at the time of the snapshot, so that the list of its frontier stands again.
-    pipeline.restored_panes.advance_to(snapshot.frontier());
+    // So that the list stands again which the ticks behind the snapshot ask for.
+    pipeline.restored_panes.advance_to(shared.clockwork.window.slide().start_of(snapshot.frontier()));
     for pane in snapshot.panes() {
         let pane = pane?;
         emptied = emptied.max(pane.leaves);
         pipeline.restored_panes.send(pane);
         panes += 1;
         if panes % RESTORE_ROWS == 0 {
-            metrics.turn(0);
+            shared.metrics.turn(0);
             worker.step();
         }
     }

@@ -14,7 +14,7 @@
 use super::control::{Control, Message};
 use super::error::RunError;
 use super::in_flight::{InFlight, Room};
-use super::leader::{Leader, PATIENCE};
+use super::leader::Leader;
 use super::metrics::{Metrics, ShownSizes};
 use super::partition::PartitionReader;
 use super::watermarks::{Standing, Told, Watermarks};
@@ -108,6 +108,8 @@ pub(super) struct LiveWorker<'a> {
     pub(super) peers: usize,
     /// How many partitions there are when the run starts.
     pub(super) partitions: usize,
+    /// The frontier of the snapshot that the run goes on from; 0 without one.
+    pub(super) resumed_at: Time,
     pub(super) source: Box<dyn LiveSource>,
     pub(super) owned: BTreeMap<u32, Owned>,
     pub(super) pipeline: Pipeline,
@@ -207,7 +209,7 @@ impl LiveWorker<'_> {
                     }
                 }
                 Message::Decided(decision) => self.obey(&decision)?,
-                Message::Snapshot(frontier) => self.tell_positions(frontier),
+                Message::Snapshot(request) => self.tell_positions(request),
                 Message::Published(frontier) => self.forget(frontier),
                 Message::Full(full) => self.state.sinks_are_full = full,
                 Message::Stopping => self.stop_reading(),
@@ -317,10 +319,19 @@ impl LiveWorker<'_> {
     fn hand_over(&mut self, report: Report) {
         self.metrics.note(&report);
         self.state.in_flight.add(&self.state.events);
+        self.split_off_what_is_read_again();
         self.pipeline.events.send_batch(&mut self.state.events);
         if report.counts.lines > 0 {
             self.pipeline.reports.send(report);
             fault::point("worker.handed_over");
+        }
+    }
+
+    /// Users have the events before the snapshot already; the window lacks those of the slide that it lies in.
+    fn split_off_what_is_read_again(&mut self) {
+        if let Some(read_again) = &mut self.pipeline.read_again {
+            let before = |event: &mut Event| event.logical < self.resumed_at;
+            read_again.send_batch(&mut self.state.events.extract_if(.., before).collect());
         }
     }
 
@@ -366,6 +377,10 @@ impl LiveWorker<'_> {
             && frontier > *self.pipeline.events.time()
         {
             self.state.in_flight.advance(frontier);
+            if frontier > self.resumed_at {
+                // All events to come are behind the snapshot.
+                self.pipeline.read_again = None;
+            }
             self.pipeline.advance_to(frontier);
             self.metrics.frontier(frontier);
             fault::point("worker.advanced");
@@ -395,9 +410,10 @@ impl LiveWorker<'_> {
         }
     }
 
-    fn tell_positions(&mut self, frontier: Time) {
+    fn tell_positions(&mut self, request: Time) {
         fault::point("snapshot.asked");
-        let positions = self.owned.values().map(|owned| (frontier, owned.reader.position_at(frontier))).collect();
+        let frontier = self.clockwork.tick.start_of(request);
+        let positions = self.owned.values().map(|owned| (request, owned.reader.position_at(frontier))).collect();
         self.pipeline.reports.send(Report { positions, ..Report::default() });
         self.pipeline.reports.flush();
     }
@@ -408,7 +424,7 @@ impl LiveWorker<'_> {
             .values_mut()
             .map(|owned| {
                 let position = owned.reader.position_at(frontier);
-                owned.reader.forget(frontier);
+                owned.reader.forget_before(frontier);
                 (position.partition, position.offset)
             })
             .collect();
@@ -422,16 +438,14 @@ impl LiveWorker<'_> {
         let heard_of_all = self.state.watermarks.count() >= self.partitions;
         let Clockwork { tick, window, lateness, .. } = self.clockwork;
         let clock = now_ms().saturating_sub(lateness);
-        if heard_of_all && all_is_out(&self.pipeline) && self.state.watermarks.have_caught_up(clock, tick, window) {
+        if heard_of_all && self.pipeline.all_is_out() && self.state.watermarks.have_caught_up(clock, tick, window) {
             leader.caught_up();
         }
     }
 
     fn lead(&mut self) -> Result<(), RunError> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        // A sink that is down must not keep the run from stopping: what it lacks is sent again by the next run.
-        let drained = self.state.stopping.filter(|since| all_is_out(&self.pipeline) || since.elapsed() >= PATIENCE);
-        match leader.step(&mut self.control, &mut self.pipeline, drained) {
+        match leader.step(&mut self.control, &mut self.pipeline, self.state.stopping) {
             // A sink that has failed ends the snapshots, too; it is that which is to be told.
             Err(RunError::SnapshotsStopped) => self.check().and(Err(RunError::SnapshotsStopped)),
             led => led,
@@ -459,11 +473,6 @@ impl LiveWorker<'_> {
         self.check()?;
         Ok(Ending::Ended)
     }
-}
-
-/// Whether the sinks have been given all that is complete.
-fn all_is_out(pipeline: &Pipeline) -> bool {
-    !pipeline.probe.less_than(pipeline.events.time())
 }
 
 /// The time of day, ms since 1970.

@@ -74,11 +74,16 @@ impl Collected {
         self.sending.as_ref().is_some_and(Sending::is_held_up)
     }
 
-    /// A snapshot at `frontier` is asked for; it is whole when so many partitions have told their position.
+    /// A snapshot at `frontier` is asked for by `request`; it is whole when so many partitions have told their position.
     ///
     /// To be called before any of them can tell.
-    pub fn expect_positions(&mut self, frontier: Time, partitions: usize) {
-        self.snapshots.expect(frontier, partitions);
+    pub fn expect_positions(&mut self, request: Time, frontier: Time, partitions: usize) {
+        self.snapshots.expect(request, frontier, partitions);
+    }
+
+    /// Whether all partitions have told their position by a request.
+    pub fn has_positions(&self, request: Time) -> bool {
+        self.snapshots.has_positions(request)
     }
 
     /// The list that stores keep as the newest, if its window holds anything (contract, section 3). At the end of the input,
@@ -123,12 +128,13 @@ impl Last {
         }
     }
 
-    /// E* of the events before `frontier`, all of which have been told.
+    /// E* of the events before the slide that `frontier` lies in, all of which have been told.
     fn at(&mut self, frontier: Time) -> Option<LastWindow> {
-        let end = *self.ends.range(..=frontier).next_back()?;
+        let start = self.window.slide().start_of(frontier);
+        let end = *self.ends.range(..=start).next_back()?;
         self.ends = self.ends.split_off(&end);
-        // A run from `frontier` puts out its list again.
-        let list = (end < frontier).then(|| self.list(end).cloned()).flatten();
+        // A run from `frontier` puts out the list of `start` again, and reads that slide's events again.
+        let list = (end < start).then(|| self.list(end).cloned()).flatten();
         Some(LastWindow { end, list })
     }
 }
@@ -148,9 +154,9 @@ pub(super) struct Incoming<'s> {
     pub(super) reports: StreamVec<'s, Time, Report>,
     pub(super) lists: StreamVec<'s, Time, PopularList>,
     pub(super) rows: StreamVec<'s, Time, Rows>,
-    /// Parts of snapshots, by F.
+    /// Parts of snapshots, by the request.
     pub(super) users: StreamVec<'s, Time, (Time, Vec<UserState>)>,
-    /// Parts of snapshots, by F.
+    /// Parts of snapshots, by the request.
     pub(super) panes: StreamVec<'s, Time, (Time, Vec<PaneState>)>,
 }
 
@@ -225,8 +231,8 @@ impl Collected {
 fn take_report(mut report: Report, collected: &mut Collected, waiting: &mut Waiting) {
     collected.report.absorb(&mut report);
     collected.last.ends.extend(report.slide_ends.drain(..));
-    for (frontier, position) in report.positions.drain(..) {
-        collected.snapshots.add_position(frontier, position);
+    for (request, position) in report.positions.drain(..) {
+        collected.snapshots.add_position(request, position);
     }
     waiting.reports.push(report);
 }

@@ -1,7 +1,8 @@
 //! The one place where sources, dataflows, model and sinks are wired together.
 //!
 //! ```text
-//!            events ─┬─ popular ──────────┬──────────────┬─ (every worker has every list) ─┐
+//!      read again ───┐
+//!            events ─┬┴ popular ──────────┬──────────────┬─ (every worker has every list) ─┐
 //!                    ├─ recent ─ steps ─ recommend ──────┼─ rows ── to worker 0 ───────────┼─ collect ─ Batch ─ sinks
 //!                    │     │               │ │           │                                 │
 //!                    └─────┼───────────────┼─┼ evaluate ─┘                                 │
@@ -46,7 +47,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Filter, ToStream};
-use timely::dataflow::operators::{Input as _, Inspect, Probe};
+use timely::dataflow::operators::{Concat, Input as _, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
 
@@ -96,10 +97,17 @@ pub struct Digests {
 pub struct Pipeline {
     /// Events that take part. Records may be of later ticks than the handle's time, never of earlier ones.
     pub events: Input<Event>,
+    /// Events that only the window of the trending lists lacks: those of the slide that the snapshot lies in which the run goes
+    /// on from, before the snapshot. Open as long as any may come.
+    pub read_again: Option<Input<Event>>,
     /// What else a source has to say; not aligned with ticks.
     pub reports: Input<Report>,
-    /// Frontiers at which a snapshot is wanted, for all workers; see [`Pipeline::request_snapshot`].
-    pub requests: Input<Time>,
+    /// When snapshots are wanted, for all workers; see [`Pipeline::request_snapshot`].
+    requests: Input<Time>,
+    tick: Steps,
+    /// How far `requests` is behind the other inputs: on worker 0 so far that a snapshot can be asked for at the end of the last
+    /// tick that is complete, and yet so little that nothing of that tick waits for it.
+    lag: Time,
     /// Rows of snapshots, from one worker, the oldest first. No tick is worked on before this is closed everywhere.
     pub restored_users: Input<UserState>,
     /// The same for the window of the trending lists.
@@ -120,18 +128,58 @@ pub struct Pipeline {
 pub type Input<D> = InputHandle<Time, CapacityContainerBuilder<Vec<D>>>;
 
 impl Pipeline {
-    /// Promises that nothing more comes for times before `frontier`, by any input but the restored ones.
+    /// Promises that nothing more comes for times before `frontier`, the end of a tick, by any input but the restored ones.
     pub fn advance_to(&mut self, frontier: Time) {
         self.events.advance_to(frontier);
+        if let Some(read_again) = &mut self.read_again {
+            read_again.advance_to(frontier);
+        }
         self.reports.advance_to(frontier);
-        self.requests.advance_to(frontier);
+        self.requests.advance_to(frontier.saturating_sub(self.lag));
     }
 
-    /// On worker 0: asks for a snapshot at `frontier`, a multiple of the slide that this worker's inputs have not passed.
-    /// `partitions`: how many will tell their position, by [`Report::positions`], from now on.
-    pub fn request_snapshot(&mut self, frontier: Time, partitions: usize) {
-        self.collected.borrow_mut().expect_positions(frontier, partitions);
-        self.requests.send(frontier);
+    /// Whether all that is complete has been put out.
+    pub fn all_is_out(&self) -> bool {
+        !self.probe.less_than(self.requests.time())
+    }
+
+    /// On worker 0: asks for a snapshot at F, the end of the tick that is open: this worker's inputs stand there. Returns the
+    /// request's time, by which partitions tell their position, so many from now on, by [`Report::positions`].
+    pub fn request_snapshot(&mut self, partitions: usize) -> Time {
+        let request = *self.events.time();
+        self.request(request, partitions);
+        request
+    }
+
+    /// On worker 0, where nothing more is to come by any input: asks for a snapshot at F, the end of the last tick that is complete,
+    /// if F is wanted. Returns F and the request's time. `None` also where a tick has no room for a request between its end and the
+    /// next one's, 1 ms.
+    pub fn request_last_snapshot(
+        &mut self,
+        partitions: usize,
+        is_wanted: impl FnOnce(Time) -> bool,
+    ) -> Option<(Time, Time)> {
+        let request = *self.requests.time();
+        let frontier = self.tick.start_of(request);
+        if request >= *self.events.time() || !is_wanted(frontier) {
+            return None;
+        }
+        self.request(request, partitions);
+        Some((frontier, request))
+    }
+
+    /// On worker 0, after that: lets the snapshot out once all partitions have told their position. Not before: a snapshot that
+    /// is whole later than its frontier is passed would wait for time to move on.
+    pub fn let_out_last_snapshot(&mut self) {
+        if self.collected.borrow().has_positions(*self.requests.time()) {
+            self.requests.advance_to(*self.events.time());
+        }
+    }
+
+    fn request(&mut self, request: Time, partitions: usize) {
+        let frontier = self.tick.start_of(request);
+        self.collected.borrow_mut().expect_positions(request, frontier, partitions);
+        self.requests.send(request);
         self.requests.flush();
     }
 
@@ -145,6 +193,7 @@ impl Pipeline {
     pub fn close(&mut self) {
         self.close_restored();
         self.events = InputHandle::new();
+        self.read_again = None;
         self.reports = InputHandle::new();
         self.requests = InputHandle::new();
     }
@@ -162,16 +211,22 @@ pub fn build(
     let evaluation = Rc::new(RefCell::new(None));
     let (probe, complete, sink) = (ProbeHandle::new(), ProbeHandle::new(), evaluation.clone());
     let sizes = Rc::new(Sizes::default());
+    let lag = if worker.index() == 0 { settings.tick.length() - 1 } else { 0 };
     let mut pipeline = worker.dataflow::<Time, _, _>(|scope| {
         let (events_handle, events) = scope.new_input::<Vec<Event>>();
+        let (again_handle, again) = scope.new_input::<Vec<Event>>();
         let (reports_handle, reports) = scope.new_input::<Vec<Report>>();
         let (requests_handle, requests) = scope.new_input::<Vec<Time>>();
         let (users_handle, users) = scope.new_input::<Vec<UserState>>();
         let (panes_handle, panes) = scope.new_input::<Vec<PaneState>>();
         let requests = requests.broadcast();
+        // An exchange keeps what an input sends until time moves on, flushed or not; what an operator sends goes at once. A position
+        // may be told when time stands still.
+        let reports = reports.inspect(|_| {});
         let (lists, panes) = match settings.popular_enabled {
             true => {
-                let trending = popular(events.clone(), requests.clone(), panes, &settings.popular, &sizes);
+                let counted = if settings.snapshots { events.clone().concat(again) } else { events.clone() };
+                let trending = popular(counted, requests.clone(), panes, &settings.popular, &sizes);
                 if settings.popular.differences {
                     // Its handle is for dataflows that join with it. There is none, so batches are made and not kept.
                     arrange_window_counts(trending.differences);
@@ -195,8 +250,11 @@ pub fn build(
         collect(incoming, settings.until, &collected).probe_with(&probe).probe_with(&complete);
         Pipeline {
             events: events_handle,
+            read_again: Some(again_handle),
             reports: reports_handle,
             requests: requests_handle,
+            tick: settings.tick,
+            lag,
             restored_users: users_handle,
             restored_panes: panes_handle,
             probe,
@@ -208,6 +266,7 @@ pub fn build(
     });
     if !settings.snapshots {
         pipeline.close_restored();
+        pipeline.read_again = None;
         pipeline.requests = InputHandle::new();
     }
     pipeline

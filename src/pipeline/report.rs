@@ -56,7 +56,7 @@ pub struct Report {
     pub logical_max: Option<Time>,
     /// Of a live log: ends of the slides that have such an event, in any order.
     pub slide_ends: Vec<Time>,
-    /// Where partitions are read on from after a snapshot: its F, and the position. In this report or an earlier one of the
+    /// Where partitions are read on from after a snapshot: its request, and the position. In this report or an earlier one of the
     /// same worker is every row before it.
     pub positions: Vec<(Time, PartitionPosition)>,
 }

@@ -68,37 +68,71 @@ fn events() -> Vec<Event> {
     (0..400).map(event).collect()
 }
 
-/// A life of the pipeline: from a snapshot on, with snapshots of its own. What its sinks got.
-fn live(workers: usize, from: Time, restored: &[UserState], requests: &[Time]) -> Vec<Batch> {
+/// What a life of the pipeline starts from: the rows of snapshots up to F, users each once.
+#[derive(Clone, Default)]
+struct Restored {
+    frontier: Time,
+    users: BTreeMap<UserId, UserState>,
+    panes: Vec<PaneState>,
+}
+
+/// A life of the pipeline: from a snapshot on, with snapshots of its own, a last one after the event `stops_at`, if there is
+/// one. What its sinks got.
+fn live(workers: usize, restored: &Restored, requests: &[Time], stops_at: Option<usize>) -> Vec<Batch> {
     let (sinks, batches, permits) = recorder(1 << 20);
     drop(permits);
     let for_workers = sinks.clone();
-    let (restored, requests) = (restored.to_vec(), requests.to_vec());
+    let (restored, requests) = (restored.clone(), requests.to_vec());
     timely::execute(timely::Config::process(workers), move |worker| {
         let (index, peers) = (worker.index(), worker.peers());
         let sending = (index == 0).then(|| Sending::new(for_workers.clone()));
         let mut pipeline = build(worker, &settings(), Arithmetic, sending, true);
+        let start = restored.frontier / SLIDE * SLIDE;
+        pipeline.restored_panes.advance_to(start);
         if index == 0 {
-            restored.iter().for_each(|row| pipeline.restored_users.send(row.clone()));
+            restored.users.values().for_each(|row| pipeline.restored_users.send(row.clone()));
+            restored.panes.iter().for_each(|row| pipeline.restored_panes.send(*row));
         }
         pipeline.close_restored();
+        let tell_position = |pipeline: &mut Pipeline, request| {
+            let position = PartitionPosition { partition: index as u32, offset: request, largest: None, advanced: 0 };
+            pipeline.reports.send(Report { positions: vec![(request, position)], ..Report::default() });
+        };
         let mut requests = requests.iter().copied().peekable();
-        let ours = events().into_iter().filter(|event| event.logical >= from);
-        for event in ours {
+        for event in events().into_iter().take(stops_at.unwrap_or(usize::MAX)).filter(|event| event.logical >= start) {
             if event.position.offset() % peers as u64 == index as u64 {
-                pipeline.events.send(event);
+                match event.logical >= restored.frontier {
+                    true => pipeline.events.send(event),
+                    false => pipeline.read_again.as_mut().unwrap().send(event),
+                }
             }
             // No event is further behind than this.
             let frontier = Steps::new(TICK).unwrap().frontier(event.time.saturating_sub(13));
-            while let Some(asked) = requests.next_if(|asked| *asked < frontier) {
-                if index == 0 {
-                    pipeline.request_snapshot(asked, peers);
-                }
-                let position = PartitionPosition { partition: index as u32, offset: asked, largest: None, advanced: 0 };
-                pipeline.reports.send(Report { positions: vec![(asked, position)], ..Report::default() });
-            }
             if frontier > *pipeline.events.time() {
                 pipeline.advance_to(frontier);
+                if requests.next_if(|asked| *asked == frontier).is_some() {
+                    if index == 0 {
+                        assert_eq!(pipeline.request_snapshot(peers), frontier);
+                    }
+                    tell_position(&mut pipeline, frontier);
+                }
+                worker.step();
+            }
+        }
+        if stops_at.is_some() {
+            let frontier = *pipeline.events.time() - TICK;
+            let request = frontier + 1;
+            if index == 0 {
+                while !pipeline.all_is_out() {
+                    worker.step();
+                }
+                assert_eq!(pipeline.request_last_snapshot(peers, |_| false), None);
+                assert_eq!(pipeline.request_last_snapshot(peers, |at| at == frontier), Some((frontier, request)));
+            }
+            tell_position(&mut pipeline, request);
+            pipeline.reports.flush();
+            while index == 0 && *pipeline.requests.time() == request {
+                pipeline.let_out_last_snapshot();
                 worker.step();
             }
         }
@@ -116,40 +150,68 @@ fn live(workers: usize, from: Time, restored: &[UserState], requests: &[Time]) -
 
 type Row<K> = (K, Vec<ItemId>);
 
-fn rows_beyond(from: Time, batches: &[Batch]) -> (Vec<Row<SequenceKey>>, Vec<Row<RecommendationKey>>) {
-    fn owned<K: Copy>(lists: &Lists<K>) -> Vec<Row<K>> {
-        lists.iter().map(|(key, items)| (*key, items.to_vec())).collect()
+/// The rows of complete ticks behind `from` and up to `to`.
+#[derive(Debug, PartialEq, Eq)]
+struct Rows {
+    recent: Vec<Row<SequenceKey>>,
+    recommendations: Vec<Row<RecommendationKey>>,
+    popular: Vec<PopularList>,
+}
+
+impl Rows {
+    fn between(from: Time, to: Time, batches: &[Batch]) -> Rows {
+        fn owned<K: Copy>(lists: &Lists<K>) -> Vec<Row<K>> {
+            lists.iter().map(|(key, items)| (*key, items.to_vec())).collect()
+        }
+        let is_between = |time: Time| from < time && time <= to;
+        let mut recent: Vec<_> = batches.iter().flat_map(|batch| owned(&batch.recent)).collect();
+        let mut recommendations: Vec<_> = batches.iter().flat_map(|batch| owned(&batch.recommendations)).collect();
+        let mut popular: Vec<_> = batches.iter().flat_map(|batch| batch.popular.clone()).collect();
+        recent.retain(|(key, _)| is_between(key.time));
+        recommendations.retain(|(key, _)| is_between(key.time));
+        popular.retain(|list| is_between(list.window_end));
+        Rows { recent, recommendations, popular }
     }
-    let mut recent: Vec<_> = batches.iter().flat_map(|batch| owned(&batch.recent)).collect();
-    let mut recommendations: Vec<_> = batches.iter().flat_map(|batch| owned(&batch.recommendations)).collect();
-    recent.retain(|(key, _)| key.time > from);
-    recommendations.retain(|(key, _)| key.time > from);
-    (recent, recommendations)
 }
 
 #[test]
 fn a_pipeline_goes_on_from_snapshots_on_any_number_of_workers() {
-    let undisturbed = live(1, 0, &[], &[]);
-    let mut from = 0;
-    let mut state: BTreeMap<UserId, UserState> = BTreeMap::new();
-    for (workers, requests) in [(2, &[40, 120][..]), (1, &[200]), (3, &[240, 320, 360])] {
-        let restored: Vec<UserState> = state.values().cloned().collect();
-        let batches = live(workers, from, &restored, requests);
-        let found = rows_beyond(0, &batches);
-        assert!(!found.1.is_empty());
-        assert_eq!(found, rows_beyond(from, &undisturbed), "{workers} workers, from {from}");
+    let undisturbed = live(1, &Restored::default(), &[], None);
+    let mut restored = Restored::default();
+    for (workers, requests, stops_at) in [
+        (2, &[40, 120][..], None),
+        (1, &[180], None),
+        (3, &[200, 220], Some(250)),
+        (2, &[], Some(290)),
+        (1, &[320, 360], None),
+    ] {
+        let from = restored.frontier;
+        let batches = live(workers, &restored, requests, stops_at);
         let snapshots: Vec<_> =
             batches.iter().filter_map(|batch| Some((batch.frontier, batch.snapshot.clone()?))).collect();
-        assert_eq!(snapshots.iter().map(|(_, snapshot)| snapshot.frontier).collect::<Vec<_>>(), requests);
+        // What follows the end of a life that was stopped was not complete.
+        let to = stops_at.map_or(Time::MAX, |_| snapshots.last().unwrap().1.frontier);
+        let found = Rows::between(0, to, &batches);
+        // The list of its slide's start is put out again.
+        let again = from / SLIDE * SLIDE;
+        let expected = Rows::between(from, to, &undisturbed);
+        let popular = Rows::between(again.saturating_sub(1), to, &undisturbed).popular;
+        assert!(!found.recommendations.is_empty() && !found.popular.is_empty());
+        assert_eq!(found, Rows { popular, ..expected }, "{workers} workers, from {from}");
+        let frontiers: Vec<Time> = snapshots.iter().map(|(_, snapshot)| snapshot.frontier).collect();
+        assert!(frontiers.starts_with(requests));
+        assert_eq!(frontiers.len() - requests.len(), usize::from(stops_at.is_some()));
         for (frontier, snapshot) in snapshots {
             assert!(frontier > snapshot.frontier);
-            let partitions: Vec<_> = snapshot.positions.iter().map(|p| (p.partition as usize, p.offset)).collect();
-            assert_eq!(partitions, (0..workers).map(|p| (p, snapshot.frontier)).collect::<Vec<_>>());
-            from = snapshot.frontier;
-            state.extend(snapshot.users.into_iter().map(|user| (user.user, user)));
+            let positions: Vec<_> = snapshot.positions.iter().map(|position| position.partition as usize).collect();
+            assert_eq!(positions, (0..workers).collect::<Vec<_>>());
+            restored.frontier = snapshot.frontier;
+            restored.users.extend(snapshot.users.into_iter().map(|user| (user.user, user)));
+            restored.panes.extend(snapshot.panes);
         }
     }
-    assert_eq!(state.len(), 11);
+    assert_eq!(restored.users.len(), 11);
+    assert_eq!(restored.frontier, 360);
 }
 
 #[test]

@@ -170,7 +170,8 @@ fn lists_bytes<K>(lists: &Lists<K>) -> usize {
 pub struct PartitionPosition {
     /// Which partition.
     pub partition: u32,
-    /// o_p: the first offset whose logical time is at or beyond the snapshot's frontier, or the read position.
+    /// o_p: the first offset whose logical time is in the slide that the snapshot's frontier lies in, or beyond it; or the read
+    /// position.
     pub offset: u64,
     /// The largest event time accepted before it.
     pub largest: Option<Time>,
@@ -191,15 +192,15 @@ pub struct LastWindow {
 /// What a snapshot adds to the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRows {
-    /// F: the state of the events with L < F. A multiple of the slide.
+    /// F, the end of a tick; S is the last window end up to it (see [`dataflows::state`]).
     pub frontier: Time,
-    /// The users that changed since the snapshot before, in any order, each once.
+    /// The users that changed since the snapshot before, as of F, in any order, each once.
     pub users: Vec<UserState>,
-    /// The panes that entered since, in any order.
+    /// The panes that entered since, as of S, in any order.
     pub panes: Vec<PaneState>,
-    /// All partitions.
+    /// All partitions, as of S.
     pub positions: Vec<PartitionPosition>,
-    /// E* of the events with L < F, if there are any.
+    /// E* of the events with L < S, if there are any.
     pub last: Option<LastWindow>,
 }
 

@@ -77,6 +77,44 @@ fn a_run_goes_on_where_it_was_stopped_and_follows_what_is_added() {
     assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "in pieces");
 }
 
+/// A run that is told to stop leaves a snapshot of all that it has put out, wherever in a slide that ends.
+#[test]
+fn a_run_that_is_stopped_leaves_a_snapshot_of_its_last_tick() {
+    const PIECES: usize = 6;
+    let source = Pipeline::generated_with(12_000, 2, &["--start", &tomorrow()]);
+    let pipeline = Pipeline::empty(2).set("state.snapshot_interval=1h");
+    let texts: Vec<Vec<u8>> = source.files().iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let lines: Vec<Vec<&[u8]>> =
+        texts.iter().map(|text| text.split_inclusive(|byte| *byte == b'\n').collect()).collect();
+    let mut frontiers = vec![0];
+    for piece in 0..PIECES {
+        let run = pipeline.run("store.db").args(["-w", &(piece % 3 + 1).to_string()]).spawn().unwrap();
+        for (file, lines) in pipeline.files().iter().zip(&lines) {
+            append(file, &lines[lines.len() * piece / PIECES..lines.len() * (piece + 1) / PIECES].concat());
+        }
+        let wanted: usize = pipeline.files().iter().map(|file| count_lines(file)).sum();
+        // The last ones wait for time to pass them.
+        wait_until("the piece", || pipeline.logged("store.db") * 100 > wanted * 99);
+        let told = String::from_utf8(stop(run).stderr).unwrap();
+        let went_on = told.contains("going on from the snapshot at ");
+        assert_eq!(went_on, piece > 0, "{told}");
+        let frontier = pipeline.snapshot("store.db");
+        assert!(
+            frontier.is_multiple_of(5_000) && frontier > *frontiers.last().unwrap(),
+            "{frontier} {frontiers:?} {told}"
+        );
+        let newest = pipeline.newest_tick("store.db");
+        assert!(
+            newest <= frontier && frontier < newest + 60_000,
+            "the last tick is {newest}, the snapshot at {frontier}"
+        );
+        frontiers.push(frontier);
+    }
+    assert!(frontiers.iter().any(|frontier| !frontier.is_multiple_of(20_000)), "{frontiers:?}");
+    succeed(pipeline.run("store.db").args(["--until-end"]));
+    assert_same(&pipeline.content("store.db"), &pipeline.replayed(Some("store.db")), "in pieces");
+}
+
 /// The list that stores keep as the newest of an ended log is the first after its last event, also where the clock has emptied
 /// the window long since, and a run goes on from a snapshot that was made after that.
 #[test]

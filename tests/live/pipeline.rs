@@ -118,6 +118,23 @@ impl Pipeline {
         self.generations(store).last().unwrap().join("journal.jsonl")
     }
 
+    /// F of the newest snapshot of the run into `store`, ms.
+    pub(crate) fn snapshot(&self, store: &str) -> u64 {
+        let directory = self.generations(store).pop().unwrap();
+        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let is_manifest = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("manifest-");
+        let newest = names.filter(is_manifest).max().expect("there is a snapshot");
+        let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(newest).unwrap()).unwrap();
+        manifest["frontier"].as_u64().unwrap()
+    }
+
+    /// T of the newest sequences in `store`, ms.
+    pub(crate) fn newest_tick(&self, store: &str) -> u64 {
+        let connection = Connection::open_with_flags(self.path(store), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let newest = connection.query_row("SELECT max(time) FROM recent", [], |row| row.get::<_, i64>(0));
+        u64::try_from(newest.unwrap()).unwrap()
+    }
+
     /// What a replay of the log holds, with the journal of the run into `store`, if there is one.
     pub(crate) fn replayed(&self, journal_of: Option<&str>) -> Content {
         let store = self.path("replayed.db");

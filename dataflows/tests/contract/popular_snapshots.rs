@@ -1,8 +1,8 @@
-//! Snapshots of the trending lists on random logs: a run restored from them puts out, from F on, what the contract says of the
-//! whole log, and its counts are those of the whole log, too.
+//! Snapshots of the trending lists on random logs: a run restored from one within any slide puts out, from that slide's start on,
+//! what the contract says of the whole log, and its counts are those of the whole log, too.
 
 use crate::harness::{Step, interleave, popular_options};
-use crate::logs::{partitions, rules};
+use crate::logs::{partitions, requests, rules, wanted};
 use crate::oracle::{Rules, results, stamp};
 use dataflows::event::{Event, ItemId, Time};
 use dataflows::popular::{arrange_window_counts, popular};
@@ -26,7 +26,7 @@ struct Life {
     rules: Rules,
     steps: Vec<Step>,
     workers: usize,
-    /// Only events with L at or beyond this are fed, and `restored` is sent at it.
+    /// The start of a slide. Only events with L at or beyond this are fed, and `restored` is sent at it.
     from: Time,
     restored: Vec<PaneState>,
     requests: Vec<Time>,
@@ -141,26 +141,26 @@ proptest! {
         rows in partitions(),
         order in prop::collection::vec(any::<u8>(), 1..20),
         step in 1usize..30,
-        lives in prop::collection::vec((1usize..4, prop::collection::vec(any::<bool>(), 1..8), any::<usize>(), any::<bool>()), 2..5),
+        lives in prop::collection::vec((1usize..4, wanted(), any::<usize>(), any::<bool>()), 2..5),
     ) {
         let stamped: Vec<Vec<Event>> = (0..).zip(&rows).map(|(p, rows)| stamp(&rules, p, rows)).collect();
         let steps = interleave(&rules, &stamped, &order, step);
         let events = stamped.concat();
         let last = events.iter().map(|event| event.logical).max().unwrap_or(0);
         let mut chunks: BTreeMap<Time, Vec<PaneState>> = BTreeMap::new();
-        let mut from = 0;
+        let slide = Steps::new(rules.slide).unwrap();
+        let mut newest = 0;
         for (workers, wanted, next, cleaned) in lives {
-            let possible = (1..).map(|i| i * rules.slide).take_while(|end| *end <= last + rules.window + 2 * rules.slide);
-            let wanted = possible.filter(|end| *end > from).zip(wanted.iter().cycle());
-            let requests: Vec<Time> = wanted.filter(|(_, wanted)| **wanted).map(|(end, _)| end).collect();
+            let from = slide.start_of(newest);
+            let requests = requests(&rules, newest, last + rules.window + 2 * rules.slide, &wanted);
             let mut restored: Vec<PaneState> = chunks.values().flatten().copied().collect();
             restored.retain(|pane| !cleaned || pane.leaves > from);
             let life = Life { rules: rules.clone(), steps: steps.clone(), workers, from, restored, requests };
             let panes = check(&life, &events);
             if !life.requests.is_empty() {
-                from = life.requests[next % life.requests.len()];
-                panes.into_iter().filter(|(end, _)| *end <= from).for_each(|(end, pane)| {
-                    chunks.entry(end).or_default().push(pane);
+                newest = life.requests[next % life.requests.len()];
+                panes.into_iter().filter(|(request, _)| *request <= newest).for_each(|(request, pane)| {
+                    chunks.entry(request).or_default().push(pane);
                 });
             }
         }

@@ -6,7 +6,7 @@
 //! from the oracle, too, so that *recent* and *recommend* are tried alone.
 
 use crate::harness::{Plain, Step, interleave, owned, recent_options, recommend_options};
-use crate::logs::{model, partitions, rules};
+use crate::logs::{Wanted, model, partitions, requests, rules, wanted};
 use crate::oracle::{Model, Results, Rules, results, stamp};
 use dataflows::event::{Event, ItemId, Time, UserId};
 use dataflows::recent::{Entry, arrange_recent, recent};
@@ -40,7 +40,7 @@ struct Life {
     from: Time,
     /// The chunks' rows, the oldest first.
     restored: Vec<UserState>,
-    /// Ascending.
+    /// Ascending. A snapshot stands at the last end of a tick up to its request.
     requests: Vec<Time>,
     /// How long before its time a request is sent, at least.
     early: Time,
@@ -102,9 +102,9 @@ fn build(worker: &mut Worker, life: &Life, found: Found) -> Inputs {
         snapshots
             .inspect_core(move |event| {
                 let Ok((stamp, parts)) = event else { return };
-                for (frontier, users) in parts {
-                    assert!(stamp.iter().all(|time| time <= frontier), "{frontier} in a message at {stamp:?}");
-                    out.snapshots.lock().unwrap().extend(users.iter().map(|user| (*frontier, user.clone())));
+                for (request, users) in parts {
+                    assert!(stamp.iter().all(|time| time <= request), "{request} in a message at {stamp:?}");
+                    out.snapshots.lock().unwrap().extend(users.iter().map(|user| (*request, user.clone())));
                 }
             })
             .probe_with(&probe);
@@ -216,12 +216,14 @@ fn check(life: &Life, truth: &Truth) -> Vec<(Time, UserState)> {
     assert_eq!(taken(&found.recommendations), expected, "recommendations beyond {}", life.from);
 
     let mut snapshots = std::mem::take(&mut *found.snapshots.lock().unwrap());
-    snapshots.sort_by_key(|(frontier, state)| (*frontier, state.user));
+    snapshots.sort_by_key(|(request, state)| (*request, state.user));
+    let tick = Steps::new(truth.rules.tick).unwrap();
     let mut expected = Vec::new();
     let mut since = life.from;
-    for &frontier in &life.requests {
+    for &request in &life.requests {
+        let frontier = tick.start_of(request);
         let users = truth.users(since, frontier).into_iter();
-        expected.extend(users.map(|user| (frontier, truth.state(user, frontier))));
+        expected.extend(users.map(|user| (request, truth.state(user, frontier))));
         since = frontier;
     }
     assert_eq!(snapshots, expected, "snapshots since {}", life.from);
@@ -240,7 +242,7 @@ fn check(life: &Life, truth: &Truth) -> Vec<(Time, UserState)> {
 struct Choice {
     workers: usize,
     /// Which of the possible snapshots are taken.
-    requests: Vec<bool>,
+    requests: Vec<Wanted>,
     /// Which of those taken the next life starts from.
     next: usize,
     early: Time,
@@ -252,7 +254,7 @@ struct Choice {
 
 fn choices() -> impl Strategy<Value = Vec<Choice>> {
     let choice = (
-        (1usize..4, prop::collection::vec(any::<bool>(), 1..8), any::<usize>()),
+        (1usize..4, wanted(), any::<usize>()),
         (prop_oneof![Just(0u64), 1u64..60], 1usize..4, 1usize..4, any::<bool>()),
     );
     let choice = choice.prop_map(|((workers, requests, next), (early, lag, slowness, merged))| Choice {
@@ -278,11 +280,10 @@ fn live_on(
     let truth = Truth::new(rules, &stamped.concat(), model, recommends);
     let last = truth.part.iter().map(|e| e.logical).max().unwrap_or(0);
     let mut chunks: BTreeMap<Time, Vec<UserState>> = BTreeMap::new();
+    let (tick, slide) = (Steps::new(rules.tick).unwrap(), Steps::new(rules.slide).unwrap());
     let mut from = 0;
     for choice in lives {
-        let possible = (1..).map(|i| i * rules.slide).take_while(|end| *end <= last + 2 * rules.slide);
-        let wanted = possible.filter(|end| *end > from).zip(choice.requests.iter().cycle());
-        let requests: Vec<Time> = wanted.filter(|(_, wanted)| **wanted).map(|(end, _)| end).collect();
+        let requests = requests(rules, from, last + 2 * rules.slide, &choice.requests);
         let mut restored: Vec<UserState> = chunks.values().flatten().cloned().collect();
         if choice.merged {
             let newest: BTreeMap<UserId, UserState> = restored.into_iter().map(|row| (row.user, row)).collect();
@@ -291,7 +292,13 @@ fn live_on(
         let life = Life {
             rules: rules.clone(),
             steps: steps.clone(),
-            lists: truth.results.popular.iter().filter(|list| list.window_end >= from).cloned().collect(),
+            lists: truth
+                .results
+                .popular
+                .iter()
+                .filter(|list| list.window_end >= slide.start_of(from))
+                .cloned()
+                .collect(),
             workers: choice.workers,
             model,
             recommends,
@@ -304,9 +311,10 @@ fn live_on(
         };
         let snapshots = check(&life, &truth);
         if !requests.is_empty() {
-            from = requests[choice.next % requests.len()];
-            let durable = snapshots.into_iter().filter(|(frontier, _)| *frontier <= from);
-            durable.for_each(|(frontier, state)| chunks.entry(frontier).or_default().push(state));
+            let newest = requests[choice.next % requests.len()];
+            let durable = snapshots.into_iter().filter(|(request, _)| *request <= newest);
+            durable.for_each(|(request, state)| chunks.entry(request).or_default().push(state));
+            from = tick.start_of(newest);
         }
     }
 }

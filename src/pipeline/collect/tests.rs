@@ -10,6 +10,7 @@ use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::operators::{Input as _, Probe};
 use timely::worker::Worker;
 
+const TICK: Time = 20;
 const SLIDE: Time = 100;
 
 fn slide() -> Steps {
@@ -42,7 +43,7 @@ fn released(waiting: &mut Waiting, snapshots: &mut Snapshots, frontier: Time) ->
 fn whole(frontiers: &[Time]) -> Snapshots {
     let mut snapshots = Snapshots::default();
     for &frontier in frontiers {
-        snapshots.expect(frontier, 1);
+        snapshots.expect(frontier, frontier, 1);
         snapshots.add_position(frontier, position(0));
     }
     snapshots
@@ -58,11 +59,20 @@ fn a_snapshot_leaves_when_its_frontier_has_been_passed() {
 }
 
 #[test]
+fn a_snapshot_may_be_asked_for_when_its_tick_is_over() {
+    let (mut waiting, mut snapshots) = (Waiting::new(slide()), Snapshots::default());
+    snapshots.expect(201, 200, 1);
+    snapshots.add_position(201, position(0));
+    assert_eq!(released(&mut waiting, &mut snapshots, 201), [(201, vec![], None)], "the rows are not all there");
+    assert_eq!(released(&mut waiting, &mut snapshots, 220), [(220, vec![], Some(200))]);
+}
+
+#[test]
 fn snapshots_that_are_due_together_leave_in_batches_of_their_own() {
     let (mut waiting, mut snapshots) = (Waiting::new(slide()), whole(&[100, 200, 300]));
     waiting.popular = vec![list(100), list(200), list(300)];
     let batches = [(200, vec![100], Some(100)), (320, vec![200, 300], Some(200))];
-    snapshots.expect(300, 2);
+    snapshots.expect(300, 300, 2);
     assert_eq!(released(&mut waiting, &mut snapshots, 320), batches, "the third is not whole");
     snapshots.add_position(300, position(1));
     assert_eq!(
@@ -76,7 +86,7 @@ fn snapshots_that_are_due_together_leave_in_batches_of_their_own() {
 #[test]
 fn a_snapshot_waits_for_all_partitions_and_for_those_before_it() {
     let (mut waiting, mut snapshots) = (Waiting::new(slide()), whole(&[200]));
-    snapshots.expect(100, 2);
+    snapshots.expect(100, 100, 2);
     snapshots.add_position(100, position(1));
     // The same again is no other; and nobody has asked for 150.
     snapshots.add_position(100, position(1));
@@ -105,11 +115,11 @@ fn sinks_hear_of_ends_of_windows_without_a_list_and_of_nothing_else() {
 }
 
 proptest! {
-    /// The last window of a snapshot is that of the events before it, however far the log has been read meanwhile.
+    /// The last window of a snapshot is that of the events before its slide, however far the log has been read meanwhile.
     #[test]
     fn a_snapshot_has_the_last_window_before_it(
         mut events in prop::collection::vec(0u64..6_000, 1..12),
-        asked in prop::collection::btree_set(1u64..60, 1..5),
+        asked in prop::collection::btree_set(1u64..300, 1..5),
         slides in 1u64..6,
         ahead in 0u64..3_000,
     ) {
@@ -119,7 +129,8 @@ proptest! {
         let holds = |end: Time| events.iter().any(|&at| at < end && at + slides * SLIDE >= end);
         let mut lists = ends.filter(|&end| holds(end)).peekable();
         let mut last = Last { window, newest: VecDeque::new(), ends: BTreeSet::new() };
-        for frontier in asked.into_iter().map(|n| n * SLIDE) {
+        for frontier in asked.into_iter().map(|n| n * TICK) {
+            let start = slide().start_of(frontier);
             while let Some(end) = lists.next_if(|&end| end < frontier) {
                 last.add(&list(end), None);
             }
@@ -127,8 +138,8 @@ proptest! {
                 last.add(&list(end), Some(frontier));
             }
             last.ends.extend(events.iter().filter(|&&at| at < frontier + ahead).map(|&at| slide().end_of(at)));
-            let before = events.iter().copied().filter(|&at| at < frontier).max().map(|at| slide().end_of(at));
-            let expected = before.map(|end| LastWindow { end, list: (end < frontier).then(|| list(end)) });
+            let before = events.iter().copied().filter(|&at| at < start).max().map(|at| slide().end_of(at));
+            let expected = before.map(|end| LastWindow { end, list: (end < start).then(|| list(end)) });
             prop_assert_eq!(last.at(frontier), expected);
             prop_assert!(last.newest.len() as u64 <= 2 * slides + 6 + ahead / SLIDE);
         }
@@ -178,7 +189,7 @@ fn a_sink_without_room_holds_the_frontier_and_not_the_worker() {
         let sending = Sending::live(for_worker, to_snapshots);
         let collected = Rc::new(RefCell::new(Collected::new(Window::new(SLIDE, slide()).unwrap(), Some(sending))));
         let mut ends = Ends::build(worker, &collected);
-        collected.borrow_mut().expect_positions(200, 1);
+        collected.borrow_mut().expect_positions(200, 200, 1);
         ends.lists.send(list(100));
         ends.lists.send(list(200));
         ends.users.send((200, vec![user(1)]));

@@ -43,6 +43,21 @@ pub fn partitions() -> impl Strategy<Value = Vec<Vec<Row>>> {
     prop::collection::vec(partition, 1..4)
 }
 
+/// Whether a snapshot is wanted at the end of a tick, and whether its request comes as late as it may.
+pub type Wanted = (bool, bool);
+
+/// For one tick after another, and then again from the first.
+pub fn wanted() -> impl Strategy<Value = Vec<Wanted>> {
+    prop::collection::vec(any::<Wanted>(), 1..8)
+}
+
+/// The requests for snapshots behind `newest`, up to the end of the log.
+pub fn requests(rules: &Rules, newest: Time, end: Time, wanted: &[Wanted]) -> Vec<Time> {
+    let ends = (1..).map(|n| n * rules.tick).take_while(|tick| *tick <= end).filter(|tick| *tick > newest);
+    let asked = ends.zip(wanted.iter().cycle()).filter(|(_, (wanted, _))| *wanted);
+    asked.map(|(tick, (_, late))| if *late { tick + rules.tick - 1 } else { tick }).collect()
+}
+
 /// Knows two users of three; ranks by arithmetic that depends on user, sequence and tick.
 pub fn model(user: UserId, sequence: &[ItemId], tick: Time) -> Vec<ItemId> {
     if user.0 % 3 == 2 {
