@@ -2,6 +2,7 @@
 
 use crate::services::{Services, StopAtEnd, free_address, get, now_ms, resident, rows_and_model, run, terminate};
 use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
 use rusqlite::Connection;
 use std::fs::{self, File};
 use std::path::Path;
@@ -84,7 +85,9 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
                     }
                 }
                 let text = format!("{user},{item},pv,{}", now_ms());
-                while producer.send(BaseRecord::to(&topic).key(&user.to_string()).payload(&text)).is_err() {
+                while let Err((error, _)) = producer.send(BaseRecord::to(&topic).key(&user.to_string()).payload(&text))
+                {
+                    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{sink}");
                     thread::sleep(Duration::from_millis(10));
                 }
                 sent.store(number + 1, Ordering::Relaxed);

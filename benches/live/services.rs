@@ -42,7 +42,8 @@ impl Services {
     pub(crate) fn producer(&self, linger: &str) -> ThreadedProducer<DefaultProducerContext> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.kafka).set("linger.ms", linger).set("enable.idempotence", "true");
-        config.set("queue.buffering.max.messages", "2000000").create().unwrap()
+        // None is given up, however long a machine stalls: after a gap an idempotent producer sends nothing any more.
+        config.set("queue.buffering.max.messages", "2000000").set("message.timeout.ms", "0").create().unwrap()
     }
 
     /// Options for a store, with tables or keys of its own.

@@ -64,7 +64,12 @@ impl Leader {
     ///
     /// # Errors
     /// If the journal has failed.
-    pub(super) fn propose(&mut self, decision: Decision) -> Result<(), RunError> {
+    pub(super) fn propose(&mut self, mut decision: Decision) -> Result<(), RunError> {
+        if let Decision::Partition { watermark, .. } = &mut decision {
+            // A run that makes known results again is behind what stores hold, and that can't change any more.
+            let released = Some(self.durable.furthest()).filter(|released| *released < Time::MAX);
+            *watermark = (*watermark).max(released.unwrap_or(0));
+        }
         self.journal.append(decision)
     }
 
@@ -115,11 +120,14 @@ impl Leader {
         if has_patience && !pipeline.all_is_out() {
             return Ok(());
         }
+        // One after another: each needs the time that the one before has left with to pass.
+        if has_patience && pipeline.let_out_snapshot() {
+            return Ok(());
+        }
         let last = match self.last {
             Some(last) => last,
             None => *self.last.insert(self.ask_for_the_last(control, pipeline)),
         };
-        pipeline.let_out_last_snapshot();
         if self.published < last {
             if has_patience {
                 return Ok(());

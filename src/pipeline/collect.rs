@@ -81,9 +81,10 @@ impl Collected {
         self.snapshots.expect(request, frontier, partitions);
     }
 
-    /// Whether all partitions have told their position by a request.
-    pub fn has_positions(&self, request: Time) -> bool {
-        self.snapshots.has_positions(request)
+    /// Whether all partitions have told their position for the snapshot that is next to leave, if one was asked for before `end`.
+    pub fn first_asked(&self, end: Time) -> Option<bool> {
+        let request = self.snapshots.first_asked().filter(|request| *request < end)?;
+        Some(self.snapshots.has_positions(request))
     }
 
     /// The list that stores keep as the newest, if its window holds anything (contract, section 3). At the end of the input,

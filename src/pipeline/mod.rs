@@ -168,12 +168,15 @@ impl Pipeline {
         Some((frontier, request))
     }
 
-    /// On worker 0, after that: lets the snapshot out once all partitions have told their position. Not before: a snapshot that
-    /// is whole later than its frontier is passed would wait for time to move on.
-    pub fn let_out_last_snapshot(&mut self) {
-        if self.collected.borrow().has_positions(*self.requests.time()) {
-            self.requests.advance_to(*self.events.time());
+    /// On worker 0, where time stands still: whether a snapshot that was asked for is still on its way. One that is whole leaves when
+    /// time moves on, and inside of a tick that is done for it here.
+    pub fn let_out_snapshot(&mut self) -> bool {
+        let (request, end) = (*self.requests.time(), *self.events.time());
+        let on_its_way = self.collected.borrow().first_asked(end);
+        if on_its_way == Some(true) && request < end {
+            self.requests.advance_to(request + 1);
         }
+        on_its_way.is_some()
     }
 
     fn request(&mut self, request: Time, partitions: usize) {

@@ -11,6 +11,7 @@ use dataflows::recommend::Exclude;
 use dataflows::rows::{RecommendationKey, SequenceKey};
 use dataflows::time::Window;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const TICK: Time = 20;
 const SLIDE: Time = 40;
@@ -82,7 +83,7 @@ fn live(workers: usize, restored: &Restored, requests: &[Time], stops_at: Option
     let (sinks, batches, permits) = recorder(1 << 20);
     drop(permits);
     let for_workers = sinks.clone();
-    let (restored, requests) = (restored.clone(), requests.to_vec());
+    let (restored, requests, told) = (restored.clone(), requests.to_vec(), AtomicU64::new(0));
     timely::execute(timely::Config::process(workers), move |worker| {
         let (index, peers) = (worker.index(), worker.peers());
         let sending = (index == 0).then(|| Sending::new(for_workers.clone()));
@@ -98,6 +99,9 @@ fn live(workers: usize, restored: &Restored, requests: &[Time], stops_at: Option
             let position = PartitionPosition { partition: index as u32, offset: request, largest: None, advanced: 0 };
             pipeline.reports.send(Report { positions: vec![(request, position)], ..Report::default() });
         };
+        // In a life that is stopped, one worker tells its positions no sooner than then.
+        let is_slow = stops_at.is_some() && index > 0 && index + 1 == peers;
+        let mut late = Vec::new();
         let mut requests = requests.iter().copied().peekable();
         for event in events().into_iter().take(stops_at.unwrap_or(usize::MAX)).filter(|event| event.logical >= start) {
             if event.position.offset() % peers as u64 == index as u64 {
@@ -114,25 +118,36 @@ fn live(workers: usize, restored: &Restored, requests: &[Time], stops_at: Option
                     if index == 0 {
                         assert_eq!(pipeline.request_snapshot(peers), frontier);
                     }
-                    tell_position(&mut pipeline, frontier);
+                    match is_slow {
+                        true => late.push(frontier),
+                        false => tell_position(&mut pipeline, frontier),
+                    }
                 }
                 worker.step();
             }
         }
         if stops_at.is_some() {
+            late.into_iter().for_each(|request| tell_position(&mut pipeline, request));
             let frontier = *pipeline.events.time() - TICK;
-            let request = frontier + 1;
             if index == 0 {
-                while !pipeline.all_is_out() {
+                // As long as a snapshot is on its way, no other is asked for.
+                while !pipeline.all_is_out() || pipeline.let_out_snapshot() {
                     worker.step();
                 }
                 assert_eq!(pipeline.request_last_snapshot(peers, |_| false), None);
-                assert_eq!(pipeline.request_last_snapshot(peers, |at| at == frontier), Some((frontier, request)));
+                let (last, request) = pipeline.request_last_snapshot(peers, |at| at == frontier).unwrap();
+                assert!(last == frontier && frontier < request && request < frontier + TICK);
+                tell_position(&mut pipeline, request);
+                told.store(request, Ordering::Release);
+            } else {
+                while told.load(Ordering::Acquire) == 0 {
+                    pipeline.reports.flush();
+                    worker.step();
+                }
+                tell_position(&mut pipeline, told.load(Ordering::Acquire));
             }
-            tell_position(&mut pipeline, request);
             pipeline.reports.flush();
-            while index == 0 && *pipeline.requests.time() == request {
-                pipeline.let_out_last_snapshot();
+            while index == 0 && (!pipeline.all_is_out() || pipeline.let_out_snapshot()) {
                 worker.step();
             }
         }

@@ -100,8 +100,12 @@ pub(crate) fn create(brokers: &str, topic: &str, partitions: i32, settings: &[(&
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     new.config = settings.to_vec();
     let admin = admin(brokers);
-    for result in wait(admin.create_topics([&new], &admin_options())).unwrap() {
-        result.unwrap();
+    let started = Instant::now();
+    while let Err((_, error)) = wait(admin.create_topics([&new], &admin_options())).unwrap().remove(0) {
+        // A broker that has just started answers before it counts itself among those that can have a partition.
+        assert_eq!(error, RDKafkaErrorCode::InvalidReplicationFactor, "{topic}");
+        assert!(started.elapsed() < Duration::from_secs(30), "{topic}: {error}");
+        std::thread::sleep(Duration::from_millis(100));
     }
     // A busy broker knows it a little later than it says that it is made.
     let is_known = || {

@@ -75,17 +75,37 @@ fn gradient_by_libtorch(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<T
     by_products.f_index_add_(0, &index(places, by_sums.device())?, &by_places)
 }
 
+/// Threads share the columns, so that each number is added up in the order of the samples, however many threads there are.
 fn gradient_in_one_pass(by_sums: &Tensor, places: &[u32], rows: i64) -> Result<Tensor> {
     let (samples, width) = (by_sums.size()[0] as usize, by_sums.size()[1] as usize);
     let by_sums = by_sums.f_contiguous()?;
     let mut by_products = Tensor::f_zeros([rows, width as i64], (Kind::Float, Device::Cpu))?;
-    let sums = floats_mut(&mut by_products);
-    for (by_sum, places) in floats(&by_sums).chunks(width).zip(places.chunks(places.len() / samples)) {
-        for &place in places {
-            let sum = &mut sums[place as usize * width..][..width];
-            sum.iter_mut().zip(by_sum).for_each(|(sum, part)| *sum += part);
-        }
+    let by_sums = floats(&by_sums);
+    let each = places.len() / samples;
+    let share = width.div_ceil(threads(places.len() * width)).max(1);
+    let mut shares: Vec<Vec<&mut [f32]>> = Vec::new();
+    shares.resize_with(width.div_ceil(share), || Vec::with_capacity(rows as usize));
+    for row in floats_mut(&mut by_products).chunks_mut(width) {
+        shares.iter_mut().zip(row.chunks_mut(share)).for_each(|(sums, part)| sums.push(part));
     }
+    std::thread::scope(|scope| {
+        let alone = shares.len() == 1;
+        for (number, mut sums) in shares.into_iter().enumerate() {
+            let mut work = move || {
+                for (by_sum, places) in by_sums.chunks(width).zip(places.chunks(each)) {
+                    for &place in places {
+                        let sum = &mut *sums[place as usize];
+                        sum.iter_mut().zip(&by_sum[number * share..]).for_each(|(sum, part)| *sum += part);
+                    }
+                }
+            };
+            if alone {
+                work();
+            } else {
+                scope.spawn(work);
+            }
+        }
+    });
     Ok(by_products)
 }
 
@@ -117,6 +137,14 @@ mod tests {
                 gradient_in_one_pass(&by_sums, &places, rows as i64).unwrap(),
                 gradient_by_libtorch(&by_sums, &places, rows as i64).unwrap(),
             );
+            // In the order of the samples, to the bit, whoever does it.
+            let mut in_order = vec![0.0; rows * 256];
+            for (by_sum, places) in floats(&by_sums).chunks(256).zip(places.chunks(each)) {
+                for &place in places {
+                    in_order[place as usize * 256..][..256].iter_mut().zip(by_sum).for_each(|(sum, part)| *sum += part);
+                }
+            }
+            assert_eq!(floats(&gradient_in_one_pass(&by_sums, &places, rows as i64).unwrap()), in_order);
         }
     }
 }
