@@ -323,6 +323,8 @@ impl LiveWorker<'_> {
         self.pipeline.events.send_batch(&mut self.state.events);
         if report.counts.lines > 0 {
             self.pipeline.reports.send(report);
+            // Rows of the log wait for no tick, also where time stands still.
+            self.pipeline.reports.flush();
             fault::point("worker.handed_over");
         }
     }
