@@ -35,6 +35,10 @@ use timely::worker::Worker;
 /// How long a worker with nothing to do sleeps, unless a message of another worker wakes it.
 const PARK: Duration = Duration::from_millis(1);
 
+/// So long rows of the log wait for the next tick, which sends them on by itself; then they go out without it, in time that
+/// stands still, too. Sinks write what comes together at once, so that every turn's rows by themselves would cost much more.
+const REPORTS_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// What a worker takes from its source at a time, in bytes: a few thousand records, so that time moves on between.
 const FETCH_BYTES: usize = 64 << 10;
 
@@ -134,6 +138,8 @@ pub(super) struct State {
     in_flight: InFlight,
     fetched: Fetched,
     events: Vec<Event>,
+    /// Since when rows of the log wait in the input.
+    unflushed: Option<Instant>,
     /// Since when nothing more is read, because somebody wants the run to stop.
     stopping: Option<Instant>,
     detached: bool,
@@ -148,6 +154,7 @@ impl State {
             in_flight: InFlight::new(tick),
             fetched: Fetched::new(FETCH_BYTES),
             events: Vec::new(),
+            unflushed: None,
             stopping: None,
             detached: false,
             sinks_are_full: false,
@@ -323,8 +330,7 @@ impl LiveWorker<'_> {
         self.pipeline.events.send_batch(&mut self.state.events);
         if report.counts.lines > 0 {
             self.pipeline.reports.send(report);
-            // Rows of the log wait for no tick, also where time stands still.
-            self.pipeline.reports.flush();
+            self.state.unflushed.get_or_insert_with(Instant::now);
             fault::point("worker.handed_over");
         }
     }
@@ -384,8 +390,13 @@ impl LiveWorker<'_> {
                 self.pipeline.read_again = None;
             }
             self.pipeline.advance_to(frontier);
+            self.state.unflushed = None;
             self.metrics.frontier(frontier);
             fault::point("worker.advanced");
+        }
+        if self.state.unflushed.is_some_and(|since| since.elapsed() >= REPORTS_WAIT_MAX) {
+            self.pipeline.reports.flush();
+            self.state.unflushed = None;
         }
     }
 
