@@ -12,9 +12,9 @@
 //! however they came. So a user costs `length` entries, however long the stream runs.
 //!
 //! A tick is worked on when all three inputs have passed it: `requests`, because one for a snapshot at F is sent at a time
-//! ≤ F, and so nobody works beyond F before it knows that the state at F is wanted; it may also be at a time behind F and
-//! before the next tick, which lets F pass while it is still open whether its state will be wanted; `restored`, because the rows are what
-//! the ticks go on from. Inputs that are closed hold nothing up.
+//! ≤ F, and so nobody works beyond F before it knows that the state at F is wanted (it may also be sent behind F and before
+//! the next tick's end, which lets F pass while nobody knows yet whether its state will be wanted); `restored`, because the
+//! rows are what the ticks go on from. Inputs that are closed hold nothing up.
 //!
 //! As a differential collection, the sequences are the pairs (user, [`Entry`]): an event adds its entry, and takes away
 //! the one that it pushes out. `tests/contract/differential.rs` has the same collection by differential's own `reduce`, and compares.
@@ -127,7 +127,8 @@ pub struct RecentStreams<'s> {
 /// Each user's last `length` items.
 ///
 /// `requests` are the times at which a snapshot is wanted, each on all workers and sent at a time up to it: the snapshot
-/// stands at the last end of a tick up to then. `restored` are the rows of snapshots, each user's from one worker and the oldest first.
+/// stands at the last end of a tick up to then. `restored` are the rows of snapshots, each user's from one worker and the
+/// oldest first.
 pub fn recent<'s>(
     events: StreamVec<'s, Time, Event>,
     requests: StreamVec<'s, Time, Time>,

@@ -145,16 +145,11 @@ impl Leader {
 
     /// Returns the F from which on the run needs no further snapshot.
     fn ask_for_the_last(&self, control: &mut Control, pipeline: &mut Pipeline) -> Time {
-        let (published, asked) = (self.published, self.schedule.newest);
-        let mut last = published;
-        let wanted = |frontier: Time| {
-            last = last.max(frontier);
-            frontier > published && frontier != asked
-        };
-        if let Some((_, request)) = pipeline.request_last_snapshot(self.partitions, wanted) {
-            control.tell(Message::Snapshot(request));
+        let Some(frontier) = pipeline.last_frontier() else { return self.published };
+        if frontier > self.published && frontier != self.schedule.newest {
+            control.tell(Message::Snapshot(pipeline.request_last_snapshot(self.partitions)));
         }
-        last
+        frontier.max(self.published)
     }
 }
 

@@ -82,7 +82,7 @@ impl Collected {
     }
 
     /// Whether all partitions have told their position for the snapshot that is next to leave, if one was asked for before `end`.
-    pub fn first_asked(&self, end: Time) -> Option<bool> {
+    pub fn next_snapshot_has_positions(&self, end: Time) -> Option<bool> {
         let request = self.snapshots.first_asked().filter(|request| *request < end)?;
         Some(self.snapshots.has_positions(request))
     }

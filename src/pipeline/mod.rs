@@ -146,44 +146,38 @@ impl Pipeline {
     /// On worker 0: asks for a snapshot at F, the end of the tick that is open: this worker's inputs stand there. Returns the
     /// request's time, by which partitions tell their position, so many from now on, by [`Report::positions`].
     pub fn request_snapshot(&mut self, partitions: usize) -> Time {
-        let request = *self.events.time();
-        self.request(request, partitions);
-        request
+        self.request(*self.events.time(), partitions)
     }
 
-    /// On worker 0, where nothing more is to come by any input: asks for a snapshot at F, the end of the last tick that is complete,
-    /// if F is wanted. Returns F and the request's time. `None` also where a tick has no room for a request between its end and the
-    /// next one's, 1 ms.
-    pub fn request_last_snapshot(
-        &mut self,
-        partitions: usize,
-        is_wanted: impl FnOnce(Time) -> bool,
-    ) -> Option<(Time, Time)> {
+    /// On worker 0: F of the snapshot that can be asked for where nothing more is to come by any input, the end of the last tick that
+    /// is complete. `None` where there is no time left between it and the next tick's end.
+    pub fn last_frontier(&self) -> Option<Time> {
         let request = *self.requests.time();
-        let frontier = self.tick.start_of(request);
-        if request >= *self.events.time() || !is_wanted(frontier) {
-            return None;
-        }
-        self.request(request, partitions);
-        Some((frontier, request))
+        (request < *self.events.time()).then(|| self.tick.start_of(request))
+    }
+
+    /// Asks for that one, as [`Pipeline::request_snapshot`] does.
+    pub fn request_last_snapshot(&mut self, partitions: usize) -> Time {
+        self.request(*self.requests.time(), partitions)
     }
 
     /// On worker 0, where time stands still: whether a snapshot that was asked for is still on its way. One that is whole leaves when
     /// time moves on, and inside of a tick that is done for it here.
     pub fn let_out_snapshot(&mut self) -> bool {
         let (request, end) = (*self.requests.time(), *self.events.time());
-        let on_its_way = self.collected.borrow().first_asked(end);
-        if on_its_way == Some(true) && request < end {
+        let has_positions = self.collected.borrow().next_snapshot_has_positions(end);
+        if has_positions == Some(true) && request < end {
             self.requests.advance_to(request + 1);
         }
-        on_its_way.is_some()
+        has_positions.is_some()
     }
 
-    fn request(&mut self, request: Time, partitions: usize) {
+    fn request(&mut self, request: Time, partitions: usize) -> Time {
         let frontier = self.tick.start_of(request);
         self.collected.borrow_mut().expect_positions(request, frontier, partitions);
         self.requests.send(request);
         self.requests.flush();
+        request
     }
 
     /// All has been restored, as far as this worker is concerned.

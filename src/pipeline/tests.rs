@@ -134,9 +134,9 @@ fn live(workers: usize, restored: &Restored, requests: &[Time], stops_at: Option
                 while !pipeline.all_is_out() || pipeline.let_out_snapshot() {
                     worker.step();
                 }
-                assert_eq!(pipeline.request_last_snapshot(peers, |_| false), None);
-                let (last, request) = pipeline.request_last_snapshot(peers, |at| at == frontier).unwrap();
-                assert!(last == frontier && frontier < request && request < frontier + TICK);
+                assert_eq!(pipeline.last_frontier(), Some(frontier));
+                let request = pipeline.request_last_snapshot(peers);
+                assert!(frontier < request && request < frontier + TICK);
                 tell_position(&mut pipeline, request);
                 told.store(request, Ordering::Release);
             } else {
