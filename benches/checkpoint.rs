@@ -8,7 +8,7 @@
 use dataflows::event::{ItemId, Position, Time, UserId};
 use dataflows::recent::Entry;
 use dataflows::state::{PaneState, StandingState, UserState};
-use eddyline::checkpoint::{PartitionPosition, SnapshotRows, SnapshotWriter, StateDirectory};
+use eddyline::checkpoint::{PartitionPosition, SnapshotRows, SnapshotWriter, StateDirectory, StatePlace};
 use eddyline::journal::Decision;
 use eddyline::sinks::identity::{OtherPipeline, Pipeline};
 use std::path::Path;
@@ -59,7 +59,7 @@ fn pipeline() -> Pipeline {
 }
 
 fn open(path: &Path) -> (StateDirectory, eddyline::checkpoint::Recovered) {
-    StateDirectory::open(path, &pipeline(), OtherPipeline::Refuse).unwrap()
+    StateDirectory::open(&StatePlace::local(path), &pipeline(), OtherPipeline::Refuse).unwrap()
 }
 
 /// Equal in every run, and without pattern.

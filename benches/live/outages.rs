@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Resident memory of runs at 5,000 events a second (MongoDB: 500) while their store is away for so many seconds, each of
+/// Resident memory of runs at 5,000 events a second (MongoDB: 200) while their store is away for so many seconds, each of
 /// `stores`, or of all, on a server of its own. The run must have caught up afterwards.
 pub(crate) fn outages(services: &Services, seconds: u64, stores: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
@@ -56,7 +56,7 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
         "mongodb" => "mongodb.sh",
         _ => "",
     };
-    let rate = if sink == "mongodb" { 500 } else { 5_000 };
+    let rate = if sink == "mongodb" { 200 } else { 5_000 };
     let server = (!script.is_empty()).then(|| Server { script, directory: tempfile::tempdir().unwrap() });
     let own = server.as_ref().map(|server| {
         let told = server.script("start");

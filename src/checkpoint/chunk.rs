@@ -259,14 +259,29 @@ impl ChunkWriter {
         }
         self.write_block()?;
         self.file.sync()?;
-        Ok(ChunkRef {
+        let named = ChunkRef {
             chunk: self.number,
             bytes: self.file.length(),
             users: self.users,
             panes: self.panes,
             blake3: self.hash.finalize().to_hex().to_string(),
-        })
+        };
+        self.file.copy_chunk(&named)?;
+        Ok(named)
     }
+}
+
+/// Whether the file `path` is the chunk that a manifest names, byte for byte.
+pub(super) fn hash_matches(path: &Path, named: &ChunkRef) -> bool {
+    let hash = || {
+        let file = File::open(path)?;
+        let mut hash = blake3::Hasher::new();
+        if file.metadata()?.len() == named.bytes {
+            hash.update_reader(file)?;
+        }
+        io::Result::Ok(hash.finalize().to_hex())
+    };
+    hash().is_ok_and(|hash| hash.as_str() == named.blake3)
 }
 
 /// `covered`: a block without its checksum. `at`: where the block starts.

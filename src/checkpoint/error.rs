@@ -1,5 +1,6 @@
 //! What can go wrong with a state directory.
 
+use super::names::COPY_OF;
 use crate::journal::JournalError;
 use crate::sinks::disk;
 use std::io;
@@ -120,8 +121,76 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A thread of the operating system could not be started.
-    #[error("cannot start the thread that merges snapshots: {0}")]
+    #[error("cannot start a thread for the state: {0}")]
     Thread(#[source] io::Error),
+    /// What is set for the object store can't be.
+    #[error("cannot keep state in {url}: {reason}")]
+    RemoteSettings {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An object store could not be asked, or said no.
+    #[error("cannot {action} {object}: {reason}")]
+    Remote {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        object: String,
+        /// What came back.
+        reason: String,
+    },
+    /// What an object store holds can't be believed.
+    #[error(
+        "{object} is damaged ({reason}); put back an earlier version of it, or name another place with state.remote"
+    )]
+    RemoteDamaged {
+        /// The object.
+        object: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A run that began later writes the state now.
+    #[error("another run has taken over the state in {url}: one run at a time can use it")]
+    Superseded {
+        /// The address.
+        url: String,
+    },
+    /// A directory has state of its own, and the object store too.
+    #[error(
+        "{} holds state, and is no copy of {url}, which holds some too: name another directory with state.dir, or another \
+         place with state.remote",
+        path.display()
+    )]
+    NoCopy {
+        /// The state directory.
+        path: PathBuf,
+        /// The address.
+        url: String,
+    },
+    /// A directory is the copy of another place.
+    #[error("{} is a copy of {theirs}, and not of {ours}: name another directory with state.dir", path.display())]
+    CopyOfAnother {
+        /// The state directory.
+        path: PathBuf,
+        /// What it is a copy of.
+        theirs: String,
+        /// What it should be a copy of.
+        ours: String,
+    },
+    /// A directory is a copy, and nothing is said of what.
+    #[error(
+        "{} is a copy of {url}, which would not get what a run does: set state.remote, or delete the file {}",
+        path.display(),
+        path.join(COPY_OF).display()
+    )]
+    Copy {
+        /// The state directory.
+        path: PathBuf,
+        /// What it is a copy of.
+        url: String,
+    },
     /// A decision that can't have been made.
     #[error("cannot journal a decision: {0}")]
     Decision(String),
@@ -157,7 +226,7 @@ impl CheckpointError {
     /// Whether the same call may succeed later, with nothing changed but the state of the machine.
     pub fn is_retryable(&self) -> bool {
         match self {
-            CheckpointError::InUse { .. } | CheckpointError::Thread(_) => true,
+            CheckpointError::InUse { .. } | CheckpointError::Thread(_) | CheckpointError::Remote { .. } => true,
             CheckpointError::Io { source, .. } => disk::is_retryable(source),
             CheckpointError::Journal(error) => error.is_retryable(),
             _ => false,

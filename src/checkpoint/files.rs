@@ -1,25 +1,45 @@
 //! The only place of this room that changes a file: few operations, each of which a test can see, fail, or be the last.
 //!
-//! An object store in a directory's place would need the same: put a new object, put one under a name that readers look at,
-//! list, read a part, delete. Only the journal is appended to.
+//! Where the directory has a copy in an object store (`remote`), that is told of a change before it counts here.
 
+use super::chunk::ChunkRef;
 use super::error::CheckpointError;
+use super::names::{DELETED, Name, generation_number};
 use super::probe::{Probe, Step};
+use super::remote::{Change, Remote, copy};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A directory that belongs to us.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     probe: Probe,
+    /// What is told of changes.
+    remote: Option<Arc<Remote>>,
 }
 
 impl Directory {
     pub(super) fn new(path: impl Into<PathBuf>, probe: Probe) -> Directory {
-        Directory { path: path.into(), probe }
+        Directory { path: path.into(), probe, remote: None }
+    }
+
+    /// The same directory, whose changes `remote` is told of.
+    pub(super) fn copied_to(self, remote: Arc<Remote>) -> Directory {
+        Directory { remote: Some(remote), ..self }
+    }
+
+    /// The number of the generation whose directory it is.
+    fn generation(&self) -> Option<u64> {
+        generation_number(self.path.file_name()?.to_str()?)
+    }
+
+    /// What is told of changes to the files in it, and the generation that it calls them by.
+    fn copy(&self) -> Option<(Arc<Remote>, u64)> {
+        self.remote.clone().zip(self.generation())
     }
 
     /// Where it is.
@@ -29,7 +49,7 @@ impl Directory {
 
     /// The directory of that name in it.
     pub(super) fn within(&self, name: &str) -> Directory {
-        Directory { path: self.path.join(name), probe: self.probe.clone() }
+        Directory { path: self.path.join(name), probe: self.probe.clone(), remote: self.remote.clone() }
     }
 
     /// The path of the file of that name.
@@ -72,18 +92,23 @@ impl Directory {
             File::create_new(&path)
         };
         let file = create().map_err(CheckpointError::io("create", &path))?;
-        Ok(WrittenFile { file, path, length: 0, probe: self.probe.clone() })
+        Ok(WrittenFile { file, path, length: 0, probe: self.probe.clone(), copy: self.copy() })
     }
 
     /// A file that is there, to be written on from `length`.
     pub(super) fn reopen(&self, name: &str, length: u64) -> Result<WrittenFile, CheckpointError> {
         let path = self.file(name);
         let file = File::options().write(true).open(&path).map_err(CheckpointError::io("open", &path))?;
-        Ok(WrittenFile { file, path, length, probe: self.probe.clone() })
+        Ok(WrittenFile { file, path, length, probe: self.probe.clone(), copy: self.copy() })
     }
 
     /// Gives a file or directory in it another name; what has that name is replaced.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), CheckpointError> {
+        if let Some(remote) = &self.remote
+            && let Some(change) = self.renaming(from, to)?
+        {
+            remote.commit(change)?;
+        }
         let (from, to) = (self.file(from), self.file(to));
         let rename = || {
             self.probe.step(Step::Rename(&from, &to))?;
@@ -92,8 +117,36 @@ impl Directory {
         rename().map_err(CheckpointError::io("name", &to))
     }
 
+    /// What it means that a name changes.
+    fn renaming(&self, from: &str, to: &str) -> Result<Option<Change>, CheckpointError> {
+        if let Some(number) = generation_number(to) {
+            return Ok(Some(Change::Create { generations: [(number, copy::files(&self.within(from))?)].into() }));
+        }
+        if let Some(generation) = to.strip_suffix(DELETED).and_then(generation_number) {
+            return Ok(Some(Change::Delete { generation }));
+        }
+        let Some(generation) = self.generation() else { return Ok(None) };
+        Ok(Some(Change::Put { generation, name: to.to_owned(), text: copy::text(self, from, copy::TEXT_BYTES_MAX)? }))
+    }
+
+    /// Removes files: in the eyes of an object store, at once.
+    pub(super) fn remove_all(&self, names: &[String]) -> Result<(), CheckpointError> {
+        if let Some((remote, generation)) = self.copy() {
+            let is_small = |name: &&String| matches!(Name::of(name), Name::Manifest(_) | Name::Fixed);
+            let names: Vec<String> = names.iter().filter(is_small).cloned().collect();
+            if !names.is_empty() {
+                remote.commit(Change::Remove { generation, names })?;
+            }
+        }
+        names.iter().try_for_each(|name| self.remove_here(name))
+    }
+
     /// Removes a file.
     pub(super) fn remove(&self, name: &str) -> Result<(), CheckpointError> {
+        self.remove_all(&[name.to_owned()])
+    }
+
+    fn remove_here(&self, name: &str) -> Result<(), CheckpointError> {
         let path = self.file(name);
         let remove = || {
             self.probe.step(Step::Remove(&path))?;
@@ -133,6 +186,19 @@ impl Directory {
         }
         Ok(bytes)
     }
+
+    /// `length` bytes from `at` on, or fewer where the file ends.
+    pub(super) fn read_at(&self, name: &str, at: u64, length: u64) -> Result<Vec<u8>, CheckpointError> {
+        let path = self.file(name);
+        let read = || {
+            let mut file = File::open(&path)?;
+            file.seek(SeekFrom::Start(at))?;
+            let mut bytes = Vec::new();
+            file.take(length).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(CheckpointError::io("read", &path))
+    }
 }
 
 /// A file that is written from its start to its end.
@@ -142,6 +208,8 @@ pub(super) struct WrittenFile {
     path: PathBuf,
     length: u64,
     probe: Probe,
+    /// What is told of it, and of which generation it is.
+    copy: Option<(Arc<Remote>, u64)>,
 }
 
 impl WrittenFile {
@@ -165,6 +233,25 @@ impl WrittenFile {
         write().map_err(CheckpointError::io("write", &self.path))?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Has the object store's journal grow by `text`, which stands at the end of this one.
+    pub(super) fn copy_appended(&self, text: &[u8]) -> Result<(), CheckpointError> {
+        let Some((remote, generation)) = &self.copy else { return Ok(()) };
+        let at = self.length - text.len() as u64;
+        let text = String::from_utf8_lossy(text).into_owned();
+        remote.commit(Change::Append { generation: *generation, at, text })
+    }
+
+    /// Puts this file, a whole chunk, into the object store.
+    pub(super) fn copy_chunk(&self, named: &ChunkRef) -> Result<(), CheckpointError> {
+        self.copy.as_ref().map_or(Ok(()), |(remote, generation)| remote.put_chunk(*generation, named, &self.path))
+    }
+
+    /// Lets the file end at `length`.
+    pub(super) fn cut(&mut self, length: u64) -> Result<(), CheckpointError> {
+        self.length = length;
+        self.truncate()
     }
 
     /// Cuts off what lies behind the end.

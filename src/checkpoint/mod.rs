@@ -18,6 +18,7 @@
 //!   journal's chain), and a snapshot never without all decisions that it knows of (`plan::journal_fault`).
 //! - Memory is bounded by the rows of one snapshot, and one block a chunk when reading and merging (`merge`).
 //! - What is decided is apart from what is done: `plan` touches no file; `files` is all that does.
+//! - Where there is a copy in an object store, that is told first, and one order of steps there keeps runs apart (`remote`).
 
 mod chunk;
 mod code;
@@ -30,6 +31,7 @@ mod names;
 mod open;
 mod plan;
 mod probe;
+mod remote;
 mod rows;
 mod snapshots;
 mod writer;
@@ -37,6 +39,7 @@ mod writer;
 pub use crate::sinks::{LastWindow, PartitionPosition, SnapshotRows};
 pub use error::{CheckpointError, Skipped};
 pub use merge::{Panes, Users};
+pub use remote::RemoteOptions;
 pub use snapshots::SnapshotWriter;
 pub use writer::JournalWriter;
 
@@ -48,8 +51,34 @@ use files::Directory;
 use manifest::Manifest;
 use open::Trust;
 use probe::Probe;
-use std::path::Path;
+use remote::Remote;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Where state is kept.
+#[derive(Clone, Debug)]
+pub struct StatePlace {
+    /// The state directory.
+    pub dir: PathBuf,
+    /// Where a copy of it is kept, which holds where the two differ.
+    pub remote: Option<RemoteOptions>,
+}
+
+impl StatePlace {
+    /// A directory alone.
+    pub fn local(dir: impl Into<PathBuf>) -> StatePlace {
+        StatePlace { dir: dir.into(), remote: None }
+    }
+
+    /// What the copy holds, in words, if there is to be one. Nothing is changed.
+    ///
+    /// # Errors
+    /// If its settings are wrong, or it can't be read.
+    pub fn inspect_remote(&self) -> Option<Result<String, CheckpointError>> {
+        let remote = self.remote.as_ref()?;
+        Some(Remote::new(remote).and_then(|remote| remote.describe()))
+    }
+}
 
 /// A state directory that is ours until this, and both its writers, are dropped.
 #[derive(Debug)]
@@ -100,18 +129,18 @@ pub struct Snapshot {
 }
 
 impl StateDirectory {
-    /// Opens the state directory at `path`, or makes it, for the pipeline `pipeline`. `choice`: what if it holds the state of
+    /// Opens the state directory at `place`, or makes it, for the pipeline `pipeline`. `choice`: what if it holds the state of
     /// another one; with [`OtherPipeline::NewGeneration`] that stays until [`SnapshotWriter::delete_older_generations`].
     ///
     /// # Errors
     /// If another run uses it, it is another pipeline's, it can't be read or written, or something in it is damaged that must not
-    /// be passed over.
+    /// be passed over; the same of its copy.
     pub fn open(
-        path: &Path,
+        place: &StatePlace,
         pipeline: &Pipeline,
         choice: OtherPipeline,
     ) -> Result<(StateDirectory, Recovered), CheckpointError> {
-        open::open(path, pipeline, (choice, Trust::Snapshots), Probe::none())
+        open::open(place, pipeline, (choice, Trust::Snapshots), Probe::none())
     }
 
     /// The same for a run that reads its log from the start: the journal holds, and no snapshot is believed; they stay until
@@ -120,11 +149,11 @@ impl StateDirectory {
     /// # Errors
     /// As [`StateDirectory::open`], but for damage to snapshots.
     pub fn open_from_start(
-        path: &Path,
+        place: &StatePlace,
         pipeline: &Pipeline,
         choice: OtherPipeline,
     ) -> Result<(StateDirectory, Recovered), CheckpointError> {
-        open::open(path, pipeline, (choice, Trust::Journal), Probe::none())
+        open::open(place, pipeline, (choice, Trust::Journal), Probe::none())
     }
 
     /// All stores are purged, too, if that was asked for. Until then only another purge can open the directory.

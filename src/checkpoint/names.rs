@@ -15,6 +15,9 @@ pub(super) const PURGING: &str = "purging";
 /// There while the state of an earlier pipeline is to go when stores show this one's results.
 pub(super) const REPLACING: &str = "replacing";
 
+/// The object store of which the directory is a copy.
+pub(super) const COPY_OF: &str = "copy-of";
+
 /// Ends the name of what is not complete yet.
 pub(super) const NEW: &str = ".new";
 

@@ -16,9 +16,11 @@ use super::names::{
 };
 use super::plan::{self, Belief, Generation, Whose, believe, garbage, is_needed, journal_fault, keep_newest};
 use super::probe::Probe;
+use super::remote::Remote;
+use super::remote::copy::{self, Whole};
 use super::snapshots::{Found, SnapshotWriter, hashed};
 use super::writer::JournalWriter;
-use super::{Recovered, Snapshot, StateDirectory, Unbelieved};
+use super::{Recovered, Snapshot, StateDirectory, StatePlace, Unbelieved};
 use crate::journal::sealed::seal;
 use crate::journal::{Decision, JournalError, scan};
 use crate::sinks::disk;
@@ -61,7 +63,19 @@ pub(super) enum Trust {
 }
 
 pub(super) fn open(
+    place: &StatePlace,
+    pipeline: &Pipeline,
+    (choice, trust): (OtherPipeline, Trust),
+    probe: Probe,
+) -> Result<(StateDirectory, Recovered), CheckpointError> {
+    let remote = place.remote.as_ref().map(Remote::new).transpose()?;
+    open_copy(&place.dir, remote, pipeline, (choice, trust), probe)
+}
+
+/// The same, with `remote` as what is told of all that is done to the directory.
+pub(super) fn open_copy(
     path: &Path,
+    remote: Option<Remote>,
     pipeline: &Pipeline,
     (choice, trust): (OtherPipeline, Trust),
     probe: Probe,
@@ -71,31 +85,82 @@ pub(super) fn open(
     for name in root.names()?.iter().filter(|name| is_leftover(name)) {
         root.remove_directory(name)?;
     }
-    let identities = identities(&root)?;
+    let remote = remote.map(Arc::new);
+    let (root, chosen) = match &remote {
+        Some(remote) => begin(root, remote, pipeline, choice)?,
+        None => match copy::original(&root)? {
+            Some(url) => return Err(CheckpointError::Copy { path: path.to_owned(), url }),
+            None => {
+                let chosen = choose(&root, pipeline, choice)?;
+                (root, chosen)
+            }
+        },
+    };
+    let Chosen { number, is_new, delete, identities } = chosen;
+    if is_new {
+        create(&root, number, pipeline, choice == OtherPipeline::Purge)?;
+    }
+    let epochs = identities.keys().filter(|&&other| other != number);
+    let epoch = epochs.map(|&other| last_epoch(&root, other)).max().unwrap_or(0);
+    let (journal, snapshots, recovered) = recover(&root, number, pipeline, (epoch, trust), &lock)?;
+    delete_generations(&root, &delete)?;
+    if let Some(remote) = remote {
+        remote.sweep();
+    }
+    Ok((StateDirectory { journal, snapshots }, recovered))
+}
+
+/// The generation that a run uses.
+struct Chosen {
+    number: u64,
+    /// It is yet to be made.
+    is_new: bool,
+    /// Those that are to be deleted afterwards.
+    delete: Vec<u64>,
+    /// What all that there are say of themselves.
+    identities: Identities,
+}
+
+/// Changes nothing.
+fn choose(root: &Directory, pipeline: &Pipeline, choice: OtherPipeline) -> Result<Chosen, CheckpointError> {
+    let identities = identities(root)?;
     let whose = |identity: &Result<Identity, String>| match identity {
         Ok(identity) if identity.fingerprint == pipeline.fingerprint => Whose::Ours,
         Ok(_) => Whose::Others,
         Err(_) => Whose::Unknown,
     };
     let found = identities.iter().map(|(&number, identity)| (number, whose(identity))).collect();
-    let (number, delete) = match plan::generation(&found, choice) {
+    match plan::generation(&found, choice) {
         Generation::Continue { number, .. } if root.within(&generation_name(number)).has(PURGING)? => {
-            return Err(CheckpointError::PurgeInterrupted(path.to_owned()));
-        }
-        Generation::Continue { number, delete } => (number, delete),
-        Generation::Create { number, delete } => {
-            create(&root, number, pipeline, choice == OtherPipeline::Purge)?;
-            (number, delete)
+            Err(CheckpointError::PurgeInterrupted(root.path().to_owned()))
         }
         Generation::Refuse { number } | Generation::Unknown { number } => {
-            return Err(refusal(&root, number, &identities[&number], pipeline));
+            Err(refusal(root, number, &identities[&number], pipeline))
         }
-    };
-    let epochs = identities.keys().filter(|&&other| other != number);
-    let epoch = epochs.map(|&other| last_epoch(&root, other)).max().unwrap_or(0);
-    let (journal, snapshots, recovered) = recover(&root, number, pipeline, (epoch, trust), &lock)?;
-    delete_generations(&root, &delete)?;
-    Ok((StateDirectory { journal, snapshots }, recovered))
+        Generation::Continue { number, delete } => Ok(Chosen { number, is_new: false, delete, identities }),
+        Generation::Create { number, delete } => Ok(Chosen { number, is_new: true, delete, identities }),
+    }
+}
+
+/// The same with a copy in an object store, which holds. A run that is refused leaves the one that goes on there alone.
+fn begin(
+    root: Directory,
+    remote: &Arc<Remote>,
+    pipeline: &Pipeline,
+    choice: OtherPipeline,
+) -> Result<(Directory, Chosen), CheckpointError> {
+    let mut whole = Whole::new();
+    remote.read()?;
+    copy::bring(&root, remote, &mut whole)?;
+    choose(&root, pipeline, choice)?;
+    remote.begin()?;
+    // An earlier run may have gone on until then.
+    if copy::bring(&root, remote, &mut whole)? {
+        copy::fill(&root, remote, &mut whole)?;
+    }
+    copy::mark(&root, remote)?;
+    let chosen = choose(&root, pipeline, choice)?;
+    Ok((root.copied_to(remote.clone()), chosen))
 }
 
 /// Makes the directory if need be, and takes its lock.
@@ -119,7 +184,9 @@ fn lock(root: &Directory) -> Result<Lock, CheckpointError> {
 }
 
 /// What each generation says of itself, by number.
-fn identities(root: &Directory) -> Result<BTreeMap<u64, Result<Identity, String>>, CheckpointError> {
+type Identities = BTreeMap<u64, Result<Identity, String>>;
+
+fn identities(root: &Directory) -> Result<Identities, CheckpointError> {
     let mut identities = BTreeMap::new();
     for number in root.names()?.iter().filter_map(|name| generation_number(name)) {
         let directory = root.within(&generation_name(number));
@@ -218,9 +285,7 @@ pub(super) fn delete_generations(root: &Directory, numbers: &[u64]) -> Result<()
 
 /// Deletes all that belongs to snapshots.
 pub(super) fn delete_snapshots(directory: &Directory) -> Result<(), CheckpointError> {
-    for name in garbage(directory.names()?, &BTreeMap::new(), &BTreeSet::new()) {
-        directory.remove(&name)?;
-    }
+    directory.remove_all(&garbage(directory.names()?, &BTreeMap::new(), &BTreeSet::new()))?;
     directory.sync()
 }
 
@@ -288,9 +353,7 @@ fn recover(
     keep_newest(&mut manifests);
     // What a run that trusts the journal alone does not believe, it deletes when nothing keeps it from beginning any more.
     if trust == Trust::Snapshots {
-        for name in garbage(files.names, &manifests, &BTreeSet::new()) {
-            directory.remove(&name)?;
-        }
+        directory.remove_all(&garbage(files.names, &manifests, &BTreeSet::new()))?;
         directory.sync()?;
     }
     let epoch = last_epoch.max(epoch) + 1;

@@ -290,7 +290,7 @@ impl SnapshotWriter {
         let in_use: BTreeSet<u64> = own.chain(self.merging.as_ref().map(|merging| merging.number)).collect();
         let swept = self.directory.names().and_then(|names| {
             let garbage = garbage(names, &self.manifests, &in_use);
-            garbage.iter().try_for_each(|name| self.directory.remove(name))
+            self.directory.remove_all(&garbage)
         });
         if let Err(error) = swept {
             tracing::warn!("{error}; older snapshots take up room until that works");

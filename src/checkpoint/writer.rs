@@ -32,7 +32,8 @@ impl JournalWriter {
     ///
     /// # Errors
     /// After an error that [is retryable](CheckpointError::is_retryable), or a decision that can't have been made, none of them is
-    /// in the journal. After any other, nothing is written any more.
+    /// in the journal; where an object store may have taken them, the same ones must be tried again. After any other, nothing
+    /// is written any more.
     pub fn append(&mut self, decisions: &[Decision]) -> Result<(), CheckpointError> {
         if self.is_stopped {
             return Err(CheckpointError::Stopped(self.file.path().to_owned()));
@@ -46,9 +47,10 @@ impl JournalWriter {
         if text.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.append(&text) {
+        let before = self.file.length();
+        if let Err(error) = self.file.append(&text).and_then(|()| self.file.copy_appended(&text)) {
             // What is left of them must not come before the next ones.
-            self.is_stopped = !error.is_retryable() || self.file.truncate().is_err();
+            self.is_stopped = !error.is_retryable() || self.file.cut(before).is_err();
             return Err(if self.is_stopped { self.stopped_by(error) } else { error });
         }
         if let Err(error) = self.file.sync() {

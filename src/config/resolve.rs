@@ -189,8 +189,13 @@ impl Reader<'_> {
     }
 
     fn state(&mut self) -> StateSection {
+        const REMOTE: &str = "\"none\", or an object store's address such as \"s3://bucket/prefix\"";
+        const REMOTE_OPTIONS: &str =
+            "a table of settings of the client, such as { endpoint = \"http://127.0.0.1:9000\" }";
         StateSection {
             dir: self.get("state.dir", "the path of a directory", path),
+            remote: self.get("state.remote", REMOTE, |given| word_or("none", given, remote)),
+            remote_options: self.get("state.remote_options", REMOTE_OPTIONS, properties),
             snapshot_interval: self.get("state.snapshot_interval", DURATION_POSITIVE, duration_positive),
         }
     }
@@ -355,6 +360,11 @@ fn path(given: &Given) -> Option<PathBuf> {
 fn is_topic(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(fits)
+}
+
+fn remote(given: &Given) -> Option<String> {
+    filled(given)
+        .filter(|text| text.strip_prefix("s3://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')))
 }
 
 fn properties(given: &Given) -> Option<BTreeMap<String, Secret>> {

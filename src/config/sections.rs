@@ -201,6 +201,10 @@ pub struct TrainSection {
 pub struct StateSection {
     /// The directory of the journal and the snapshots.
     pub dir: PathBuf,
+    /// The object store that has a copy of it: `s3://bucket/prefix`.
+    pub remote: Option<String>,
+    /// Settings of that store's client.
+    pub remote_options: BTreeMap<String, Secret>,
     /// The least time between two snapshots, not zero.
     pub snapshot_interval: Duration,
 }

@@ -131,6 +131,9 @@ pub fn check(config: &Config, log_name: Option<&str>) -> Vec<(String, Result<Str
         Ok(format!("can be read, {} partitions", log.description().partitions.len()))
     });
     let mut found = vec![(format!("kafka topic {}", config.kafka.topic), opened)];
+    if let Some(holding) = open::state_place(config).inspect_remote() {
+        found.push(("state.remote".to_owned(), holding.map_err(RunError::from)));
+    }
     for (store, holding) in open::inspect(config, pipeline.as_ref()) {
         found.push((store.to_owned(), holding.map(|holding| holding.to_string()).map_err(RunError::from)));
     }

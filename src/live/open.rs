@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::plan::LivePlan;
 use super::snapshots::{Generations, Snapshots};
 use super::worker::Clockwork;
-use crate::checkpoint::{JournalWriter, Recovered, Snapshot, StateDirectory, Unbelieved};
+use crate::checkpoint::{JournalWriter, Recovered, RemoteOptions, Snapshot, StateDirectory, StatePlace, Unbelieved};
 use crate::config::{Config, Format, TimeFormat, TimeText, time_zone};
 use crate::journal::Decision;
 use crate::model::rank::Model;
@@ -114,10 +114,10 @@ pub(super) fn durables(
     model: Option<&Arc<Model>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Durables, RunError> {
-    let dir = &plan.config.state.dir;
+    let place = state_place(&plan.config);
     let (state, recovered) = match plan.from_start {
-        true => StateDirectory::open_from_start(dir, &run.pipeline, plan.other_pipeline)?,
-        false => StateDirectory::open(dir, &run.pipeline, plan.other_pipeline)?,
+        true => StateDirectory::open_from_start(&place, &run.pipeline, plan.other_pipeline)?,
+        false => StateDirectory::open(&place, &run.pipeline, plan.other_pipeline)?,
     };
     let Recovered { epoch, decisions, snapshot, unbelieved, .. } = recovered;
     let ids = plan::output_ids(&plan.config, model).map_err(RunError::Configuration)?;
@@ -148,6 +148,13 @@ pub(super) fn durables(
     let (snapshots, to_snapshots) =
         Snapshots::start(writer, sinks.clone(), durable.clone(), metrics.clone(), generations)?;
     Ok(Durables { journal, decisions, snapshot, unbelieved, snapshots, to_snapshots, sinks, durable })
+}
+
+/// Where the configuration keeps the state.
+pub(super) fn state_place(config: &Config) -> StatePlace {
+    let state = &config.state;
+    let remote = state.remote.clone().map(|url| RemoteOptions { url, options: state.remote_options.clone() });
+    StatePlace { dir: state.dir.clone(), remote }
 }
 
 /// All stores that the configuration names.

@@ -35,7 +35,7 @@ pub mod mongodb;
 pub mod mysql;
 mod newest;
 pub mod redis;
-mod runtime;
+pub(crate) mod runtime;
 pub mod set;
 pub mod stop;
 mod thread;

@@ -90,7 +90,7 @@ pub(super) fn network_reason(error: &io::Error) -> String {
 }
 
 /// Other crates may bring a second provider of TLS; then rustls wants to be told.
-fn choose_tls_provider() {
+pub(crate) fn choose_tls_provider() {
     static CHOSEN: Once = Once::new();
     // An error means that it has been told already.
     CHOSEN.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));

@@ -19,6 +19,7 @@ mod outages;
 #[allow(dead_code)]
 mod pipeline;
 mod refusals;
+mod remote;
 #[path = "../sinks_contract/services.rs"]
 #[allow(dead_code)]
 mod services;

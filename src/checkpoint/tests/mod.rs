@@ -8,6 +8,7 @@ mod full;
 mod model;
 mod opening;
 pub(super) mod probe;
+mod remote;
 
 use super::*;
 use dataflows::event::{ItemId, Position, UserId};
@@ -34,11 +35,11 @@ fn ours() -> Pipeline {
 }
 
 fn open(path: &Path) -> Result<(StateDirectory, Recovered), CheckpointError> {
-    StateDirectory::open(path, &ours(), OtherPipeline::Refuse)
+    StateDirectory::open(&StatePlace::local(path), &ours(), OtherPipeline::Refuse)
 }
 
 fn open_probed(path: &Path, probe: &probe::Probe) -> Result<(StateDirectory, Recovered), CheckpointError> {
-    open::open(path, &ours(), (OtherPipeline::Refuse, Trust::Snapshots), probe.clone())
+    open::open(&StatePlace::local(path), &ours(), (OtherPipeline::Refuse, Trust::Snapshots), probe.clone())
 }
 
 /// The directory of a state directory's first generation.

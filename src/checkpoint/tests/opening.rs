@@ -121,7 +121,7 @@ fn another_pipeline_is_refused_or_gets_a_generation_of_its_own() {
     let directory = directory_with(5);
     let path = directory.path();
     let theirs = pipeline("theirs");
-    let open_theirs = |choice| StateDirectory::open(path, &theirs, choice);
+    let open_theirs = |choice| StateDirectory::open(&StatePlace::local(path), &theirs, choice);
     let text = open_theirs(OtherPipeline::Refuse).unwrap_err().to_string();
     assert!(text.contains(r#"(configuration is "ours" there and "theirs" here); run with --new-generation"#), "{text}");
 
@@ -148,7 +148,7 @@ fn another_pipeline_is_refused_or_gets_a_generation_of_its_own() {
 
     // Purged, also by the same pipeline; the epoch goes on.
     for purging in [&theirs, &ours()] {
-        let (state, recovered) = StateDirectory::open(path, purging, OtherPipeline::Purge).unwrap();
+        let (state, recovered) = StateDirectory::open(&StatePlace::local(path), purging, OtherPipeline::Purge).unwrap();
         assert!(recovered.snapshot.is_none() && recovered.epoch > 6);
         drop(state);
         assert_eq!(fs::read_dir(path).unwrap().count(), 2, "the lock and one generation");
@@ -160,7 +160,7 @@ fn an_interrupted_purge_does_not_bring_the_old_state_back() {
     let directory = directory_with(3);
     let old = directory.path().join("old");
     copy(&generation(directory.path()), &old);
-    let (state, _) = StateDirectory::open(directory.path(), &ours(), OtherPipeline::Purge).unwrap();
+    let (state, _) = StateDirectory::open(&StatePlace::local(directory.path()), &ours(), OtherPipeline::Purge).unwrap();
     state.purged().unwrap();
     drop(state);
     fs::rename(&old, generation(directory.path())).unwrap();
@@ -172,7 +172,7 @@ fn an_interrupted_purge_does_not_bring_the_old_state_back() {
 #[test]
 fn a_purge_that_did_not_reach_the_stores_is_to_be_made_again() {
     let directory = directory_with(3);
-    let purge = || StateDirectory::open(directory.path(), &ours(), OtherPipeline::Purge).unwrap();
+    let purge = || StateDirectory::open(&StatePlace::local(directory.path()), &ours(), OtherPipeline::Purge).unwrap();
     drop(purge());
     assert!(error(directory.path()).contains("run it once more with --purge"));
     let (state, _) = purge();
@@ -238,7 +238,8 @@ fn formats_of_the_future_are_refused_and_nothing_is_deleted() {
 #[test]
 fn a_foreign_manifest_or_chunk_is_passed_over_and_a_foreign_journal_refused() {
     let foreign = directory();
-    let (mut state, _) = StateDirectory::open(foreign.path(), &pipeline("foreign"), OtherPipeline::Refuse).unwrap();
+    let (mut state, _) =
+        StateDirectory::open(&StatePlace::local(foreign.path()), &pipeline("foreign"), OtherPipeline::Refuse).unwrap();
     (1..=4).for_each(|n| state.publish(&rows(n * 80, n)).unwrap());
     drop(state);
     for prefix in ["manifest", "chunk"] {
@@ -295,14 +296,15 @@ fn if_no_snapshot_is_whole_nothing_is_begun_anew_by_itself() {
     }
     assert!(error(directory.path()).contains("it ends too early"));
     // The journal is whole, and tells all that was decided.
-    let trusting = StateDirectory::open_from_start(directory.path(), &ours(), OtherPipeline::Refuse).unwrap();
+    let trusting =
+        StateDirectory::open_from_start(&StatePlace::local(directory.path()), &ours(), OtherPipeline::Refuse).unwrap();
     let (state, recovered) = trusting;
     let advances = recovered.decisions.iter().filter(|decision| matches!(decision, Decision::Advance { .. })).count();
     assert_eq!((recovered.snapshot.is_none(), advances), (true, 4));
     let files = contents(directory.path()).len();
     drop(state);
     let (mut state, recovered) =
-        StateDirectory::open_from_start(directory.path(), &ours(), OtherPipeline::Refuse).unwrap();
+        StateDirectory::open_from_start(&StatePlace::local(directory.path()), &ours(), OtherPipeline::Refuse).unwrap();
     assert_eq!(contents(directory.path()).len(), files, "nothing goes before the run can begin");
     // What is published then does not build on what was there.
     recovered.unbelieved.unwrap().delete().unwrap();
@@ -317,7 +319,8 @@ fn if_no_snapshot_is_whole_nothing_is_begun_anew_by_itself() {
     }
     let text = error(directory.path());
     assert!(text.contains("it is part of a snapshot, and there is no manifest any more"), "{text}");
-    let (_state, recovered) = StateDirectory::open(directory.path(), &ours(), OtherPipeline::Purge).unwrap();
+    let (_state, recovered) =
+        StateDirectory::open(&StatePlace::local(directory.path()), &ours(), OtherPipeline::Purge).unwrap();
     assert!(recovered.snapshot.is_none());
 }
 

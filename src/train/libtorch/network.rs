@@ -202,6 +202,12 @@ impl Linear {
         y.f_linear(&weight, None::<&Tensor>)
     }
 
+    /// Both layers of the same inputs as one: this one's outputs, then those of `other`.
+    pub(super) fn beside(&self, other: &Linear) -> Result<Linear> {
+        let both = |one: &Tensor, other: &Tensor| Tensor::f_cat(&[one, other], 0);
+        Ok(Linear { weight: both(&self.weight, &other.weight)?, bias: both(&self.bias, &other.bias)? })
+    }
+
     /// The same layer for states whose columns are those of [`super::states::States::next`].
     pub(super) fn turned(&self, dim: i64, state: i64) -> Result<Linear> {
         let columns = self.weight.size()[1];
