@@ -272,7 +272,7 @@ impl ChunkWriter {
 }
 
 /// Whether the file `path` is the chunk that a manifest names, byte for byte.
-pub(super) fn hash_matches(path: &Path, named: &ChunkRef) -> bool {
+pub(super) fn hash_matches(path: &Path, named: &ChunkRef) -> Result<bool, CheckpointError> {
     let hash = || {
         let file = File::open(path)?;
         let mut hash = blake3::Hasher::new();
@@ -281,7 +281,11 @@ pub(super) fn hash_matches(path: &Path, named: &ChunkRef) -> bool {
         }
         io::Result::Ok(hash.finalize().to_hex())
     };
-    hash().is_ok_and(|hash| hash.as_str() == named.blake3)
+    match hash() {
+        Ok(hash) => Ok(hash.as_str() == named.blake3),
+        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) => Err(CheckpointError::io("read", path)(error)),
+    }
 }
 
 /// `covered`: a block without its checksum. `at`: where the block starts.

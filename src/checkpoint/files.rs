@@ -78,6 +78,18 @@ impl Directory {
         make().map_err(CheckpointError::io("make the directory", &self.path))
     }
 
+    /// [`Self::names`], and those of small files that the object store alone has: steps that it has taken though the run heard
+    /// of a failure.
+    pub(super) fn names_everywhere(&self) -> Result<Vec<String>, CheckpointError> {
+        let mut names = self.names()?;
+        if let Some((remote, generation)) = self.copy() {
+            names.extend(remote.names(generation));
+            names.sort();
+            names.dedup();
+        }
+        Ok(names)
+    }
+
     /// Whether there is a file of that name.
     pub(super) fn has(&self, name: &str) -> Result<bool, CheckpointError> {
         let path = self.file(name);
@@ -152,7 +164,11 @@ impl Directory {
             self.probe.step(Step::Remove(&path))?;
             fs::remove_file(&path)
         };
-        remove().map_err(CheckpointError::io("remove", &path))
+        match remove() {
+            // The object store alone had it.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.remote.is_some() => Ok(()),
+            removed => removed.map_err(CheckpointError::io("remove", &path)),
+        }
     }
 
     /// Removes the directory of that name in it, with the files in it.

@@ -87,7 +87,7 @@ pub(super) fn open_copy(
     }
     let remote = remote.map(Arc::new);
     let (root, chosen) = match &remote {
-        Some(remote) => begin(root, remote, pipeline, choice)?,
+        Some(remote) => begin(root, remote, pipeline, (choice, trust))?,
         None => match copy::original(&root)? {
             Some(url) => return Err(CheckpointError::Copy { path: path.to_owned(), url }),
             None => {
@@ -147,15 +147,24 @@ fn begin(
     root: Directory,
     remote: &Arc<Remote>,
     pipeline: &Pipeline,
-    choice: OtherPipeline,
+    (choice, trust): (OtherPipeline, Trust),
 ) -> Result<(Directory, Chosen), CheckpointError> {
     let mut whole = Whole::new();
     remote.read()?;
-    copy::bring(&root, remote, &mut whole)?;
-    choose(&root, pipeline, choice)?;
+    let is_first = copy::bring(&root, remote, &mut whole)?;
+    let chosen = choose(&root, pipeline, choice)?;
+    // What would be refused must not get into the store.
+    if is_first && !chosen.is_new {
+        let directory = root.within(&generation_name(chosen.number));
+        let files = files(&directory, &pipeline.fingerprint)?;
+        check_journal(&directory, &pipeline.fingerprint, &files.manifests)?;
+        if trust == Trust::Snapshots {
+            snapshot(&directory, &files, &pipeline.fingerprint)?;
+        }
+    }
     remote.begin()?;
     // An earlier run may have gone on until then.
-    if copy::bring(&root, remote, &mut whole)? {
+    if copy::bring(&root, remote, &mut whole)? && choice != OtherPipeline::Purge {
         copy::fill(&root, remote, &mut whole)?;
     }
     copy::mark(&root, remote)?;

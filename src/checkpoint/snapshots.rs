@@ -288,7 +288,7 @@ impl SnapshotWriter {
         keep_newest(&mut self.manifests);
         let own = self.chunks.iter().map(|chunk| chunk.chunk);
         let in_use: BTreeSet<u64> = own.chain(self.merging.as_ref().map(|merging| merging.number)).collect();
-        let swept = self.directory.names().and_then(|names| {
+        let swept = self.directory.names_everywhere().and_then(|names| {
             let garbage = garbage(names, &self.manifests, &in_use);
             self.directory.remove_all(&garbage)
         });

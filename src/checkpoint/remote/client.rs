@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
-/// How the client is set where nothing else says so: a request that has no answer by then is tried again.
+/// How the client is set where nothing else says so. The time is that of a whole request: so long for a part of a large file.
 const DEFAULTS: [(ClientConfigKey, &str); 2] =
-    [(ClientConfigKey::Timeout, "10s"), (ClientConfigKey::ConnectTimeout, "5s")];
+    [(ClientConfigKey::Timeout, "60s"), (ClientConfigKey::ConnectTimeout, "5s")];
 
 /// So long a call is tried again before it fails. The caller tries again too, where that has a point, and says so.
 const CALL_WAIT: Duration = Duration::from_secs(15);
@@ -32,7 +32,7 @@ const PART_BYTES: usize = 8 << 20;
 const GETS: usize = 16;
 
 /// Parts on their way at a time.
-const PARTS: usize = 4;
+const PARTS: usize = 2;
 
 /// Why a store is of no use.
 pub(super) const NO_CONDITIONS: &str =
@@ -241,7 +241,8 @@ impl Client {
         })
     }
 
-    /// Hands over an object of `bytes` bytes in pieces, each of which is a request of its own; `false` if there is none.
+    /// Hands over an object of `bytes` bytes in pieces, each of which is a request of its own; `false` if there is none of
+    /// that length.
     pub(in crate::checkpoint) fn download(
         &self,
         key: &str,
@@ -249,6 +250,11 @@ impl Client {
         mut piece: impl FnMut(&[u8]) -> Result<(), CheckpointError>,
     ) -> Result<bool, CheckpointError> {
         let (path, failed) = (self.key(key), self.failed("read", key));
+        match self.runtime.block_on(async { self.store.head(&path).await }) {
+            Ok(found) if found.size == bytes => {}
+            Ok(_) | Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
         for from in (0..bytes).step_by(PART_BYTES) {
             let range = from..bytes.min(from + PART_BYTES as u64);
             match self.runtime.block_on(async { self.store.get_range(&path, range).await }) {

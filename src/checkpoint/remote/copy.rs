@@ -1,7 +1,7 @@
 //! Bringing the state that an object store holds into a state directory, before a run begins on it.
 //!
-//! The store's state holds, and what the directory has besides was never acknowledged. What is there already, and the same, is
-//! not fetched again. A crash in the middle leaves a directory that the next run completes.
+//! The store's state holds: what the directory has besides was never acknowledged, unless the store holds none at all, which then gets
+//! what is here. What is there already, and the same, is not fetched again. A crash in the middle leaves a directory that the next run completes.
 
 use super::{Change, Generation, Remote, Tree};
 use crate::checkpoint::chunk::{ChunkRef, hash_matches};
@@ -10,6 +10,7 @@ use crate::checkpoint::files::Directory;
 use crate::checkpoint::names::{COPY_OF, JOURNAL, NEW, Name, chunk_name, generation_name};
 use crate::checkpoint::open::generations;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 /// The longest small file that is looked at.
 pub(in crate::checkpoint) const TEXT_BYTES_MAX: u64 = 64 << 20;
@@ -118,13 +119,17 @@ fn fetch_generation(
     fetch_journal(directory, generation, remote)?;
     // Of a manifest that can't be read nothing is fetched: it is refused where it is opened.
     for named in generation.chunks().unwrap_or_default().values() {
-        if whole.contains(&named.blake3) {
-            continue;
-        }
-        if hash_matches(&directory.file(&chunk_name(named.chunk)), named)
-            || fetch_chunk(directory, number, named, remote)?
-        {
+        let path = directory.file(&chunk_name(named.chunk));
+        if !whole.contains(&named.blake3) {
+            if !hash_matches(&path, named)? && !fetch_chunk(directory, number, named, remote)? {
+                continue;
+            }
             whole.insert(named.blake3.clone());
+        }
+        // A run that has begun knows what the store has lost.
+        if remote.lacks(number, named) && hash_matches(&path, named)? {
+            tracing::warn!("{} has lost a chunk of a snapshot: it gets it again", remote.url());
+            remote.put_chunk(number, named, &path)?;
         }
     }
     directory.sync()?;
@@ -193,7 +198,7 @@ pub(in crate::checkpoint) fn fill(root: &Directory, remote: &Remote, whole: &mut
         for named in generation.chunks().unwrap_or_default().values() {
             let path = directory.file(&chunk_name(named.chunk));
             // One that is damaged would be believed there no more than here.
-            if hash_matches(&path, named) {
+            if hash_matches(&path, named)? {
                 remote.put_chunk(number, named, &path)?;
             }
         }
@@ -225,14 +230,15 @@ pub(in crate::checkpoint) fn files(directory: &Directory) -> Result<Generation, 
     Ok(generation)
 }
 
-/// A small file. What is no text in it is damage, and stays damage.
+/// A small file.
 pub(in crate::checkpoint) fn text(
     directory: &Directory,
     name: &str,
     bytes_max: u64,
 ) -> Result<String, CheckpointError> {
     let bytes = directory.read(name, bytes_max).map_err(CheckpointError::io("read", &directory.file(name)))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is damaged: it should be text");
+    String::from_utf8(bytes).map_err(no_text).map_err(CheckpointError::io("read", &directory.file(name)))
 }
 
 /// Makes a small file anew.

@@ -11,7 +11,7 @@
 //! comes later takes the next number, and an earlier run, dead or only slow, finds its own taken and ends. For that the steps
 //! with which runs begin are never deleted, however old: one of them is what an earlier run comes upon next. So there is one
 //! order of steps, and the state is what they come to in that order. Objects that are named by what is in them are put before the step that
-//! needs them, and deleted after the one that does not.
+//! needs them, and deleted after one that does not need them any more.
 //!
 //! A step is in the store before it counts here: `files` tells each to [`Remote::commit`] before it changes a name, or before
 //! what was appended counts. When a run begins the store's state is brought here (`copy`); what is only here was never acknowledged.
@@ -37,16 +37,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// An object that stays, by which it is seen that the store does not overwrite.
+const PROBE: &str = "probe";
+
 /// How often the log is read again, since a base was written while it was read.
 const READS_MAX: u32 = 10;
 
 /// How often a run tries to take the next step from one that goes on.
-const BEGINS_MAX: u32 = 100;
+const BEGINS_MAX: u32 = 1_000;
 
 /// When what is in the log becomes something else.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// Steps after which a base is written. A run that begins reads fewer.
+    /// Steps after which a base is written. A run that begins reads about as many.
     pub(super) base_steps: u64,
     /// The end of a journal stays in the bases until it is so long; then it becomes an object of its own, never to be written again.
     pub(super) tail_bytes: usize,
@@ -76,8 +79,10 @@ struct Log {
     base_before: u64,
     /// The records with which runs began.
     begins: BTreeSet<u64>,
-    /// The chunks and parts of journals that there were before this run began.
-    listed: Vec<String>,
+    /// The chunks and parts of journals that there were before this run began, until it has swept.
+    listed: Option<BTreeSet<String>>,
+    /// Nothing that an earlier run does can need them any more.
+    sweeps: bool,
     /// A step that the store may have taken or not: the next thing that is put.
     pending: Option<Pending>,
     /// A piece of the journal that was pending, and has been taken by now. Its writer tries again.
@@ -147,8 +152,16 @@ impl Remote {
     /// Reads the log to its end.
     pub(super) fn read(&self) -> Result<(), CheckpointError> {
         let mut log = self.log();
+        let read = std::mem::take(&mut *log);
+        // What was read before need not be read again, but where a base has come.
+        if read.last.0 > 0
+            && let Some(read) = self.read_on(Log { is_superseded: false, ..read })?
+        {
+            *log = read;
+            return Ok(());
+        }
         for _ in 0..READS_MAX {
-            if let Some(read) = self.try_read()? {
+            if let Some(read) = self.read_base()?.map(|base| self.read_on(base)).transpose()?.flatten() {
                 *log = read;
                 return Ok(());
             }
@@ -156,18 +169,21 @@ impl Remote {
         Err(self.damaged("log", "a record of it is missing"))
     }
 
-    /// `None` if a record is missing, which may be since another run has written a base meanwhile.
-    fn try_read(&self) -> Result<Option<Log>, CheckpointError> {
-        let mut log = Log::default();
+    /// What the newest base says; `None` if it is gone, since another run has written the next.
+    fn read_base(&self) -> Result<Option<Log>, CheckpointError> {
         let bases = numbers(self.client.list("base")?);
-        if let Some(&number) = bases.last() {
-            log.base_before = bases.iter().rev().nth(1).copied().unwrap_or(0);
-            let key = base_key(number);
-            let Some(line) = self.client.get(&key)? else { return Ok(None) };
-            let base = Base::decode(line, number).map_err(|unusable| self.unusable(&key, unusable))?;
-            (log.tree, log.last, log.base, log.begins) = (base.tree, (number, base.last), number, base.begins);
-        }
-        let after = numbers(self.client.list_after("log", &record_key(log.base))?);
+        let Some(&number) = bases.last() else { return Ok(Some(Log::default())) };
+        let key = base_key(number);
+        let Some(line) = self.client.get(&key)? else { return Ok(None) };
+        let Base { last, begins, tree, .. } =
+            Base::decode(line, number).map_err(|unusable| self.unusable(&key, unusable))?;
+        let base_before = bases.iter().rev().nth(1).copied().unwrap_or(0);
+        Ok(Some(Log { tree, last: (number, last), base: number, base_before, begins, ..Log::default() }))
+    }
+
+    /// `log` and the records after it; `None` if one is missing, which may be since another run has written a base meanwhile.
+    fn read_on(&self, mut log: Log) -> Result<Option<Log>, CheckpointError> {
+        let after = numbers(self.client.list_after("log", &record_key(log.last.0))?);
         let lines = self.client.get_all(&after.iter().copied().map(record_key).collect::<Vec<_>>())?;
         for (number, line) in after.into_iter().zip(lines) {
             let key = record_key(number);
@@ -188,12 +204,14 @@ impl Remote {
     /// Ends the time of all earlier runs. What they have done since the log was read is read on the way.
     pub(super) fn begin(&self) -> Result<(), CheckpointError> {
         self.probe()?;
+        // What is put from here on may be a later run's.
+        let listed: BTreeSet<String> =
+            [self.client.list("chunks")?, self.client.list("journal")?].into_iter().flatten().collect();
         for _ in 0..BEGINS_MAX {
-            // What is put from here on may be a later run's.
-            let listed = [self.client.list("chunks")?, self.client.list("journal")?].concat();
+            let number = self.log().last.0 + 1;
             match self.commit(Change::Begin) {
                 // A number that is free since a base stands for its record is no step.
-                Ok(()) if self.newest_base()?.is_some_and(|base| base >= self.log().last.0) => {}
+                Ok(()) if self.newest_base()?.is_some_and(|base| base >= number) => *self.log() = Log::default(),
                 Ok(()) => {
                     self.begun(listed);
                     return Ok(());
@@ -202,27 +220,55 @@ impl Remote {
                 Err(error) => return Err(error),
             }
             self.read()?;
+            if self.log().begins.contains(&number) && self.is_begun_by_us(number)? {
+                // It was a step, and a later run has begun behind it.
+                return Err(self.superseded());
+            }
         }
-        Err(self.superseded())
+        Err(CheckpointError::Remote {
+            action: "begin on",
+            object: self.url().to_owned(),
+            reason: "another run writes to it all the time; end that one first".to_owned(),
+        })
+    }
+
+    /// Whether the record with which a run began is ours.
+    fn is_begun_by_us(&self, number: u64) -> Result<bool, CheckpointError> {
+        let line = self.client.get(&record_key(number))?;
+        Ok(line.is_some_and(|line| String::from_utf8_lossy(&line).contains(&self.run)))
     }
 
     /// An earlier run may be about to put a base, whose objects are no longer needed when there is a later one.
-    fn begun(&self, listed: Vec<String>) {
+    fn begun(&self, listed: BTreeSet<String>) {
         let mut log = self.log();
         match self.write_base(&mut log) {
             Ok(replaced) => {
-                log.listed = listed;
+                log.sweeps = true;
                 self.delete(&replaced);
             }
             Err(error) => tracing::warn!("{error}; what is of no more use there stays until the next run begins"),
         }
+        log.listed = Some(listed);
+    }
+
+    /// Whether a chunk was not there when this run began.
+    fn lacks(&self, generation: u64, named: &ChunkRef) -> bool {
+        let key = record::chunk_key(generation, named);
+        self.log().listed.as_ref().is_some_and(|listed| !listed.contains(&key))
+    }
+
+    /// The names of a generation's small files.
+    pub(super) fn names(&self, generation: u64) -> Vec<String> {
+        let log = self.log();
+        let generation = log.tree.generations.get(&generation);
+        generation.into_iter().flat_map(|generation| generation.files.keys().cloned()).collect()
     }
 
     /// Deletes what earlier runs have left that nothing needs, once the state has been found to be in order.
     pub(super) fn sweep(&self) {
         let mut log = self.log();
+        let listed = log.listed.take().filter(|_| log.sweeps).unwrap_or_default();
         let Some(needed) = log.tree.objects() else { return };
-        let listed = std::mem::take(&mut log.listed);
         let mut stray: Vec<String> = listed.into_iter().filter(|key| !needed.contains(key)).collect();
         let numbered = |prefix| self.client.list(prefix).map(numbers);
         match (numbered("log"), numbered("base")) {
@@ -245,12 +291,10 @@ impl Remote {
     /// Makes sure that the store refuses an object where there is one: some take it, and overwrite, and nothing would keep two runs
     /// apart.
     fn probe(&self) -> Result<(), CheckpointError> {
-        let key = format!("probe/{}", self.run);
-        // That one is refused too, if its answer was lost and it was tried again.
-        self.client.put_new(&key, b"1")?;
-        let overwrites = self.client.put_new(&key, b"2")?;
-        self.client.delete(&[key])?;
+        let overwrites =
+            self.client.put_new(PROBE, b"a copy of the state of eddyline")? && self.client.put_new(PROBE, b"")?;
         if overwrites {
+            self.client.delete(&[PROBE.to_owned()])?;
             let (url, reason) = (self.url().to_owned(), NO_CONDITIONS.to_owned());
             return Err(CheckpointError::RemoteSettings { url, reason });
         }
@@ -367,7 +411,12 @@ impl Remote {
 
     /// Puts the chunk that is in the file `path`. A manifest that names it comes later.
     pub(super) fn put_chunk(&self, generation: u64, named: &ChunkRef, path: &Path) -> Result<(), CheckpointError> {
-        self.client.upload(&record::chunk_key(generation, named), path)
+        let key = record::chunk_key(generation, named);
+        self.client.upload(&key, path)?;
+        if let Some(listed) = &mut self.log().listed {
+            listed.insert(key);
+        }
+        Ok(())
     }
 
     /// Puts all of a journal but its newest part. The step with which the generation appears comes later.

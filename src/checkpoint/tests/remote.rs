@@ -4,7 +4,7 @@ use super::model::{Loaded, Model, history, loaded};
 use super::probe::Probe;
 use super::*;
 use crate::checkpoint::open::open_copy;
-use crate::checkpoint::remote::{Change, Client, Limits, Remote};
+use crate::checkpoint::remote::{Change, Client, Generation, Limits, Remote, Tree};
 use crate::journal::scan;
 use futures_util::stream::{BoxStream, once};
 use futures_util::{StreamExt, TryStreamExt};
@@ -196,6 +196,8 @@ enum Act {
     Reopen(bool),
     /// Die after so many calls of the store, then open again.
     Crash(usize, bool),
+    /// Die after so many calls of the store while opening, then open again, in an empty directory or the old one.
+    CrashOpening(usize, bool),
     /// The next calls fail or not.
     Fail(Vec<Option<When>>),
     /// Another run begins elsewhere while this one is alive, and takes so many steps before this one takes the next.
@@ -210,6 +212,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => Just(Act::WaitForMerge),
         2 => any::<bool>().prop_map(Act::Reopen),
         3 => (0usize..12, any::<bool>()).prop_map(|(after, lost)| Act::Crash(after, lost)),
+        3 => (0usize..40, any::<bool>()).prop_map(|(after, lost)| Act::CrashOpening(after, lost)),
         3 => prop::collection::vec(fault, 1..12).prop_map(Act::Fail),
         1 => (0usize..20).prop_map(Act::TakeOver),
     ];
@@ -307,6 +310,13 @@ impl World {
                     self.model.publish(&rows);
                 }
             }
+            Act::CrashOpening(after, lost) => {
+                self.state = None;
+                self.store.set(|faults| *faults = Faults { dies_after: Some(after), ..Faults::default() });
+                // It may get to the end of it; then that run is dead, too.
+                drop(open_in(self.directory.path(), &self.store));
+                self.reopen(lost, None, &[]);
+            }
             Act::Fail(failures) => self.store.set(|faults| faults.failures = failures),
             Act::TakeOver(steps) => {
                 let (mut old, theirs) =
@@ -314,9 +324,15 @@ impl World {
                 self.reopen(false, None, &[]);
                 (0..steps).for_each(|_| self.act(Act::Append(1)));
                 let superseded = |done| matches!(done, Err(CheckpointError::Superseded { .. }));
-                assert!(superseded(old.append(&self.decisions(1))));
                 let rows = SnapshotRows { frontier: Time::MAX, ..no_rows() };
+                // Whichever comes first.
+                if steps % 2 == 0 {
+                    assert!(superseded(old.append(&self.decisions(1))));
+                }
                 assert!(superseded(old.publish(&rows)));
+                if steps % 2 == 1 {
+                    assert!(superseded(old.append(&self.decisions(1))));
+                }
                 drop((old, theirs));
             }
         }
@@ -330,6 +346,19 @@ proptest! {
     fn what_was_acknowledged_is_there_wherever_a_run_goes_on(acts in acts(), rows in history(30)) {
         let mut world = World::new(rows);
         acts.into_iter().for_each(|act| world.act(act));
+        // After a snapshot the store has the manifests that the directory has, and their chunks.
+        world.store.set(|faults| *faults = Faults::default());
+        world.act(Act::WaitForMerge);
+        let published = world.rows.len() > 0;
+        world.act(Act::Publish);
+        if published {
+            world.act(Act::WaitForMerge);
+            let tree = Remote::in_store(world.store.clone(), LIMITS);
+            tree.read().unwrap();
+            let manifests = |names: Vec<String>| names.into_iter().filter(|name| name.starts_with("manifest")).collect::<Vec<_>>();
+            let here = super::contents(world.directory.path()).into_keys().collect();
+            prop_assert_eq!(manifests(tree.names(1)), manifests(here));
+        }
         world.reopen(true, None, &[]);
         world.reopen(false, None, &[]);
         // Nothing is kept that is of no use.
@@ -337,7 +366,7 @@ proptest! {
         let count = |prefix: &str| contents.keys().filter(|key| key.starts_with(prefix)).count();
         prop_assert!(count("state/log") <= 2 * LIMITS.base_steps as usize + world.runs);
         prop_assert!(count("state/base") <= 2);
-        prop_assert_eq!(count("state/probe"), 0);
+        prop_assert_eq!(count("state/probe"), 1);
         let chunks = super::contents(world.directory.path()).into_keys().filter(|name| name.starts_with("chunk")).count();
         prop_assert_eq!(count("state/chunks"), chunks);
         let segments: usize = contents.iter().filter(|(key, _)| key.starts_with("state/journal")).map(|(_, text)| text.len()).sum();
@@ -392,7 +421,7 @@ fn damage_in_a_store_is_never_believed() {
         reset();
     };
     // What is behind the newest base is not read while that is there.
-    for (key, bytes) in whole.iter().filter(|(key, _)| !is_behind(key)) {
+    for (key, bytes) in whole.iter().filter(|(key, _)| !is_behind(key) && *key != "state/probe") {
         // A log that ends earlier can't be told from one that was never longer.
         if key != last {
             // An older snapshot's chunk is not missed while the newest is whole.
@@ -611,41 +640,121 @@ fn large_chunks_go_in_parts() {
 }
 
 #[test]
-fn a_journal_that_was_long_before_goes_in_parts() {
-    let (place, store) = (directory(), Arc::<Store>::default());
+fn a_directory_is_taken_into_a_store_wherever_that_is_broken_off() {
     let decisions: Vec<Decision> =
         (0..50).map(|n| Decision::Advance { partition: 9, offset: n, watermark: n }).collect();
-    let (mut state, _) = open(place.path()).unwrap();
-    state.append(&decisions).unwrap();
-    drop(state);
-    // The store is away when it is filled: the directory stays what it was.
-    store.set(|faults| faults.dies_after = Some(8));
-    assert!(matches!(open_in(place.path(), &store), Err(CheckpointError::Remote { .. })));
-    store.set(|faults| *faults = Faults::default());
-    drop(open(place.path()).unwrap());
-    drop(open_in(place.path(), &store).unwrap());
-    assert!(store.contents().keys().any(|key| key.contains("journal/")));
-    assert_eq!(held(&store), (None, decisions));
-    // A crash before the directory was noted to be a copy.
-    let elsewhere = directory();
-    copy(place.path(), elsewhere.path());
-    fs::remove_file(elsewhere.path().join("copy-of")).unwrap();
-    assert!(matches!(open_in(elsewhere.path(), &store), Err(CheckpointError::NoCopy { .. })));
-    let (third, store) = (directory(), Arc::<Store>::default());
-    drop(open(third.path()).unwrap());
-    drop(open_in(third.path(), &store).unwrap());
-    let contents = store.contents();
-    let create = contents.iter().filter(|(_, line)| String::from_utf8_lossy(line).contains("\"create\"")).count();
-    assert_eq!(create, 1);
+    let mut completed = false;
+    for after in 0.. {
+        let (place, store) = (directory(), Arc::<Store>::default());
+        let (mut state, _) = open(place.path()).unwrap();
+        state.append(&decisions).unwrap();
+        let rows = SnapshotRows { frontier: 80, panes: vec![PANE], ..no_rows() };
+        state.publish(&rows).unwrap();
+        drop(state);
+        let mut model = Model::default();
+        model.publish(&rows);
+        store.set(|faults| faults.dies_after = Some(after));
+        let opened = open_in(place.path(), &store);
+        completed = opened.is_ok();
+        drop(opened);
+        store.set(|faults| *faults = Faults::default());
+        let (state, recovered) = open_in(place.path(), &store).unwrap_or_else(|error| panic!("{after}: {error}"));
+        assert_eq!((loaded(&recovered), journal(&state)), (model.loaded(), decisions.clone()), "{after}");
+        drop(state);
+        assert_eq!(held(&store), (model.loaded(), decisions.clone()), "{after}");
+        assert!(store.contents().keys().any(|key| key.contains("journal/")));
+        if completed {
+            break;
+        }
+    }
+    assert!(completed);
 }
 
 #[test]
-fn generations_go_once_however_often_it_is_tried() {
-    let (store, remote) = (filled(), Remote::in_store(filled(), LIMITS));
+fn a_directory_that_would_be_refused_does_not_get_into_a_store() {
+    let (place, store) = (directory(), Arc::<Store>::default());
+    let (mut state, _) = open(place.path()).unwrap();
+    state.publish(&SnapshotRows { frontier: 80, panes: vec![PANE], ..no_rows() }).unwrap();
+    drop(state);
+    let before = contents(place.path());
+    let chunk = before.keys().find(|name| name.starts_with("chunk")).unwrap();
+    fs::write(generation(place.path()).join(chunk), "rubbish").unwrap();
+    assert!(matches!(open_in(place.path(), &store), Err(CheckpointError::NoWholeSnapshot { .. })));
+    assert_eq!(store.contents(), BTreeMap::new());
+    fs::write(generation(place.path()).join(chunk), &before[chunk]).unwrap();
+    drop(open(place.path()).unwrap());
+    // A purge takes nothing of it there.
+    let (remote, choice) = (Remote::in_store(store.clone(), LIMITS), (OtherPipeline::Purge, Trust::Snapshots));
+    let (state, recovered) = open_copy(place.path(), Some(remote), &ours(), choice, Probe::none()).unwrap();
+    state.purged().unwrap();
+    drop(state);
+    assert!(recovered.snapshot.is_none());
+    assert!(store.contents().keys().all(|key| !key.contains("chunks")));
+    assert!(held(&store).0.is_none());
+}
+
+#[test]
+fn a_chunk_that_a_store_has_lost_is_put_again() {
+    let (place, store) = (directory(), Arc::<Store>::default());
+    let (mut state, _) = open_in(place.path(), &store).unwrap();
+    state.publish(&SnapshotRows { frontier: 80, panes: vec![PANE], ..no_rows() }).unwrap();
+    drop(state);
+    let key = store.contents().into_keys().find(|key| key.contains("chunks")).unwrap();
+    store.overwrite(&key, None);
+    drop(open_in(place.path(), &store).unwrap());
+    assert_eq!(held(&store).0.unwrap().0, 80);
+}
+
+#[test]
+fn a_step_that_another_thread_has_settled_is_not_taken_twice() {
+    let store = Arc::<Store>::default();
+    let remote = Remote::in_store(store.clone(), LIMITS);
     remote.read().unwrap();
     remote.begin().unwrap();
+    let generations = || [(1, Generation::default())].into();
+    remote.commit(Change::Create { generations: generations() }).unwrap();
+    let append = |at, text: &str| remote.commit(Change::Append { generation: 1, at, text: text.to_owned() });
+    let put = |name: &str| {
+        let (name, text) = (name.to_owned(), "{}".to_owned());
+        remote.commit(Change::Put { generation: 1, name, text })
+    };
+    for (at, when) in [(0, When::Before), (2, When::After)] {
+        store.set(|faults| faults.failures = vec![Some(when)]);
+        assert!(append(at, "x\n").is_err());
+        put("purging").unwrap();
+        append(at, "x\n").unwrap();
+    }
+    let again = Remote::in_store(store.clone(), LIMITS);
+    again.read().unwrap();
+    assert_eq!(again.tree().generations[&1].tail, "x\nx\n");
+    assert_eq!(again.tree(), remote.tree());
+    // A generation goes, however often that is tried.
     for _ in 0..2 {
         remote.commit(Change::Delete { generation: 1 }).unwrap();
     }
-    drop(store);
+    again.read().unwrap();
+    assert_eq!(again.tree(), Tree::default());
+}
+
+#[test]
+fn a_run_that_stalls_after_its_first_step_does_not_take_the_state_back() {
+    // Whatever it does last before it stalls, another run has begun by then.
+    for after in 0..20 {
+        let store = filled();
+        let slow = Remote::in_store(store.clone(), LIMITS);
+        slow.read().unwrap();
+        // Its calls fail from some place on, as if it stood still there; then it goes on.
+        store.set(|faults| faults.dies_after = Some(after));
+        let first = slow.begin();
+        store.set(|faults| *faults = Faults::default());
+        let place = directory();
+        let (mut later, _) = open_in(place.path(), &store).unwrap();
+        if first.is_ok() {
+            assert!(matches!(slow.commit(Change::Begin), Err(CheckpointError::Superseded { .. })), "{after}");
+        }
+        slow.sweep();
+        later.append(&[Decision::Advance { partition: 8, offset: 0, watermark: 0 }]).unwrap();
+        drop(later);
+        held(&store);
+    }
 }
