@@ -126,9 +126,9 @@ fn fetch_generation(
             }
             whole.insert(named.blake3.clone());
         }
-        // A run that has begun knows what the store has lost.
+        // A run that has begun knows what the store may have lost, or has got just before.
         if remote.lacks(number, named) && hash_matches(&path, named)? {
-            tracing::warn!("{} has lost a chunk of a snapshot: it gets it again", remote.url());
+            tracing::info!("{} gets a chunk of a snapshot again", remote.url());
             remote.put_chunk(number, named, &path)?;
         }
     }
