@@ -49,6 +49,13 @@ impl Drop for Server {
     }
 }
 
+/// What a run that has ended by itself said must show.
+fn is_on(run: &mut Child, sink: &str, log: &Path) {
+    if let Some(status) = run.try_wait().unwrap() {
+        panic!("{sink}: the run has ended, {status}: {}", fs::read_to_string(log).unwrap_or_default());
+    }
+}
+
 fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], directory: &Path) -> String {
     let script = match sink {
         "mysql" => "mariadb.sh",
@@ -101,6 +108,8 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
             }
         };
         watch(&run, 30);
+        // One that could not begin is no outage's fault.
+        is_on(&mut run, sink, &log);
         let held = match &server {
             Some(server) => {
                 server.script("kill");
@@ -114,9 +123,7 @@ fn outage(services: &Services, sink: &str, seconds: u64, rows: &[[u64; 2]], dire
             }
         };
         watch(&run, seconds);
-        if let Some(status) = run.try_wait().unwrap() {
-            panic!("{sink}: the run has ended, {status}: {}", fs::read_to_string(&log).unwrap_or_default());
-        }
+        is_on(&mut run, sink, &log);
         drop(held);
         if let Some(server) = &server {
             server.script("start");
