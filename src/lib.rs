@@ -23,4 +23,5 @@ pub mod serve;
 pub mod sinks;
 pub mod sources;
 pub mod telemetry;
+mod tls;
 pub mod train;

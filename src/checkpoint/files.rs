@@ -4,7 +4,7 @@
 
 use super::chunk::ChunkRef;
 use super::error::CheckpointError;
-use super::names::{DELETED, Name, generation_number};
+use super::names::{DELETED, NEW, Name, generation_number};
 use super::probe::{Probe, Step};
 use super::remote::{Change, Remote, copy};
 use std::fs::{self, File};
@@ -127,6 +127,18 @@ impl Directory {
             fs::rename(&from, &to)
         };
         rename().map_err(CheckpointError::io("name", &to))
+    }
+
+    /// Makes a small file anew, as a whole: there is the old one or the new one.
+    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), CheckpointError> {
+        let partial = name.to_owned() + NEW;
+        if self.has(&partial)? {
+            self.remove(&partial)?;
+        }
+        let mut file = self.create(&partial)?;
+        file.append(content)?;
+        file.sync()?;
+        self.rename(&partial, name)
     }
 
     /// What it means that a name changes.

@@ -91,12 +91,17 @@ impl Manifest {
 }
 
 /// The object in a file of one sealed line.
-pub(super) fn unsealed(mut line: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+pub(super) fn unsealed(line: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    unsealed_after(line, 0).map(|(object, _)| object)
+}
+
+/// The same of a line that comes after one with the checksum `before`; and its own checksum.
+pub(super) fn unsealed_after(mut line: Vec<u8>, before: u64) -> Result<(Vec<u8>, u64), &'static str> {
     if line.pop_if(|byte| *byte == b'\n').is_none() {
         return Err("it ends too early");
     }
-    match unseal(&mut line, 0) {
-        Seal::Right(_) => Ok(line),
+    match unseal(&mut line, before) {
+        Seal::Right(check) => Ok((line, check)),
         Seal::Wrong => Err("its checksum is wrong"),
         Seal::None => Err("it has no checksum"),
     }

@@ -156,14 +156,7 @@ impl SnapshotWriter {
         if names.len() == earlier.len() {
             return Ok(());
         }
-        let partial = REPLACING.to_owned() + NEW;
-        if self.directory.has(&partial)? {
-            self.directory.remove(&partial)?;
-        }
-        let mut file = self.directory.create(&partial)?;
-        file.append(names.into_iter().collect::<Vec<_>>().join("\n").as_bytes())?;
-        file.sync()?;
-        self.directory.rename(&partial, REPLACING)?;
+        self.directory.replace(REPLACING, names.into_iter().collect::<Vec<_>>().join("\n").as_bytes())?;
         self.directory.sync()
     }
 

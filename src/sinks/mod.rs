@@ -35,7 +35,7 @@ pub mod mongodb;
 pub mod mysql;
 mod newest;
 pub mod redis;
-pub(crate) mod runtime;
+mod runtime;
 pub mod set;
 pub mod stop;
 mod thread;

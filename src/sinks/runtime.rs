@@ -2,9 +2,9 @@
 //! and ends at once when the run is told to stop.
 
 use super::stop::Stop;
+use crate::tls;
 use std::future::Future;
 use std::io;
-use std::sync::Once;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ pub(super) struct ClientRuntime {
 
 impl ClientRuntime {
     pub(super) fn new(stop: &Stop) -> io::Result<ClientRuntime> {
-        choose_tls_provider();
+        tls::choose_provider();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (raise, stopped) = watch::channel(false);
         stop.on_raise(move || {
@@ -87,13 +87,6 @@ pub(super) fn network_reason(error: &io::Error) -> String {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "there is no way to it".into(),
         _ => error.to_string(),
     }
-}
-
-/// Other crates may bring a second provider of TLS; then rustls wants to be told.
-pub(crate) fn choose_tls_provider() {
-    static CHOSEN: Once = Once::new();
-    // An error means that it has been told already.
-    CHOSEN.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
 
 #[cfg(test)]

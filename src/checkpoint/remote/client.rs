@@ -2,7 +2,7 @@
 
 use crate::checkpoint::error::CheckpointError;
 use crate::secret::Secret;
-use crate::sinks::runtime::choose_tls_provider;
+use crate::tls;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Key;
@@ -54,7 +54,7 @@ impl RemoteOptions {
     /// # Errors
     /// If the address or a setting is no such thing.
     pub(super) fn client(&self) -> Result<Client, CheckpointError> {
-        choose_tls_provider();
+        tls::choose_provider();
         let wrong = |reason: String| CheckpointError::RemoteSettings { url: self.url.clone(), reason };
         let url = url::Url::parse(&self.url).map_err(|error| wrong(error.to_string()))?;
         if url.scheme() != "s3" || url.host_str().is_none() {

@@ -1,7 +1,8 @@
 //! Bringing the state that an object store holds into a state directory, before a run begins on it.
 //!
-//! The store's state holds: what the directory has besides was never acknowledged, unless the store holds none at all, which then gets
-//! what is here. What is there already, and the same, is not fetched again. A crash in the middle leaves a directory that the next run completes.
+//! The store's state holds: what the directory has besides was never acknowledged, unless the store holds none at all, which
+//! then gets what is here. What is there already, and the same, is not fetched again. A crash in the middle leaves a directory
+//! that the next run completes.
 
 use super::{Change, Generation, Remote, Tree};
 use crate::checkpoint::chunk::{ChunkRef, hash_matches};
@@ -61,7 +62,7 @@ pub(in crate::checkpoint) fn mark(root: &Directory, remote: &Remote) -> Result<(
     if root.has(COPY_OF)? {
         return Ok(());
     }
-    put(root, COPY_OF, &format!("{}\n", remote.url()))?;
+    root.replace(COPY_OF, format!("{}\n", remote.url()).as_bytes())?;
     root.sync()
 }
 
@@ -136,7 +137,7 @@ fn fetch_generation(
     for (name, content) in &generation.files {
         let is_same = names.contains(name) && text(directory, name, TEXT_BYTES_MAX).is_ok_and(|here| here == *content);
         if !is_same {
-            put(directory, name, content)?;
+            directory.replace(name, content.as_bytes())?;
         }
     }
     Ok(())
@@ -239,16 +240,4 @@ pub(in crate::checkpoint) fn text(
     let bytes = directory.read(name, bytes_max).map_err(CheckpointError::io("read", &directory.file(name)))?;
     let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is damaged: it should be text");
     String::from_utf8(bytes).map_err(no_text).map_err(CheckpointError::io("read", &directory.file(name)))
-}
-
-/// Makes a small file anew.
-fn put(directory: &Directory, name: &str, text: &str) -> Result<(), CheckpointError> {
-    let partial = name.to_owned() + NEW;
-    if directory.has(&partial)? {
-        directory.remove(&partial)?;
-    }
-    let mut file = directory.create(&partial)?;
-    file.append(text.as_bytes())?;
-    file.sync()?;
-    directory.rename(&partial, name)
 }

@@ -10,11 +10,12 @@
 //! Each step is one object that is put only where there is none of its number yet. That is all that keeps runs apart: whoever
 //! comes later takes the next number, and an earlier run, dead or only slow, finds its own taken and ends. For that the steps
 //! with which runs begin are never deleted, however old: one of them is what an earlier run comes upon next. So there is one
-//! order of steps, and the state is what they come to in that order. Objects that are named by what is in them are put before the step that
-//! needs them, and deleted after one that does not need them any more.
+//! order of steps, and the state is what they come to in that order. Objects that are named by what is in them are put before
+//! the step that needs them, and deleted after one that does not need them any more.
 //!
 //! A step is in the store before it counts here: `files` tells each to [`Remote::commit`] before it changes a name, or before
-//! what was appended counts. When a run begins the store's state is brought here (`copy`); what is only here was never acknowledged.
+//! what was appended counts. When a run begins the store's state is brought here (`copy`); what is only here was never
+//! acknowledged, unless the store holds nothing.
 
 mod client;
 pub(super) mod copy;
@@ -51,7 +52,8 @@ const BEGINS_MAX: u32 = 1_000;
 pub(super) struct Limits {
     /// Steps after which a base is written. A run that begins reads about as many.
     pub(super) base_steps: u64,
-    /// The end of a journal stays in the bases until it is so long; then it becomes an object of its own, never to be written again.
+    /// The end of a journal stays in the bases until it is so long; then it becomes an object of its own, never to be written
+    /// again.
     pub(super) tail_bytes: usize,
 }
 

@@ -4,9 +4,9 @@
 //! does not fit. A base says what the records up to its number come to, so that they can be deleted.
 
 use crate::checkpoint::chunk::ChunkRef;
-use crate::checkpoint::manifest::version;
+use crate::checkpoint::manifest::{unsealed, unsealed_after, version};
 use crate::checkpoint::names::{JOURNAL, Name, generation_name, generation_number};
-use crate::journal::sealed::{Seal, seal, unseal};
+use crate::journal::sealed::seal;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -204,7 +204,7 @@ pub(super) fn encode(number: u64, run: &str, change: &Change, before: u64) -> (V
 
 /// What [`encode`] made.
 pub(super) fn decode(line: Vec<u8>, number: u64, before: u64) -> Result<(Change, u64), Unusable> {
-    let (object, check) = object(line, before)?;
+    let (object, check) = unsealed_after(line, before).map_err(damaged)?;
     let record: Record = read(&object)?;
     match record.record == number {
         true => Ok((record.change, check)),
@@ -234,7 +234,7 @@ impl Base {
     }
 
     pub(super) fn decode(line: Vec<u8>, number: u64) -> Result<Base, Unusable> {
-        let base: Base = read(&object(line, 0)?.0)?;
+        let base: Base = read(&unsealed(line).map_err(damaged)?)?;
         for (&number, generation) in &base.tree.generations {
             names_fit(number, generation.files.keys()).map_err(Unusable::Damaged)?;
         }
@@ -245,16 +245,8 @@ impl Base {
     }
 }
 
-fn object(mut line: Vec<u8>, before: u64) -> Result<(Vec<u8>, u64), Unusable> {
-    let damaged = |reason: &str| Err(Unusable::Damaged(reason.to_owned()));
-    if line.pop_if(|byte| *byte == b'\n').is_none() {
-        return damaged("it ends too early");
-    }
-    match unseal(&mut line, before) {
-        Seal::Right(check) => Ok((line, check)),
-        Seal::Wrong => damaged("its checksum is wrong"),
-        Seal::None => damaged("it has no checksum"),
-    }
+fn damaged(reason: &str) -> Unusable {
+    Unusable::Damaged(reason.to_owned())
 }
 
 fn read<T: for<'de> Deserialize<'de>>(object: &[u8]) -> Result<T, Unusable> {

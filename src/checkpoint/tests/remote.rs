@@ -35,6 +35,16 @@ struct Faults {
     failures: Vec<Option<When>>,
     /// It takes a new object also where there is one.
     overwrites: bool,
+    /// What another process does before the call that comes after so many.
+    meanwhile: Option<(usize, Meanwhile)>,
+}
+
+struct Meanwhile(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another process")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +66,15 @@ fn failure() -> Error {
 impl Store {
     fn fault(&self) -> Option<When> {
         let mut faults = self.faults.lock().unwrap();
+        if let Some((left, _)) = &mut faults.meanwhile {
+            *left = left.saturating_sub(1);
+        }
+        if let Some((_, Meanwhile(act))) = faults.meanwhile.take_if(|(left, _)| *left == 0) {
+            drop(faults);
+            // In a runtime no other can be waited for.
+            std::thread::spawn(act).join().unwrap();
+            faults = self.faults.lock().unwrap();
+        }
         if let Some(left) = &mut faults.dies_after {
             if *left == 0 {
                 return Some(When::Before);
@@ -737,24 +756,48 @@ fn a_step_that_another_thread_has_settled_is_not_taken_twice() {
 }
 
 #[test]
-fn a_run_that_stalls_after_its_first_step_does_not_take_the_state_back() {
-    // Whatever it does last before it stalls, another run has begun by then.
-    for after in 0..20 {
+fn a_run_that_stalls_while_it_begins_does_not_take_the_state_back() {
+    let begins = |store: &Store| {
+        let is_begin = |(key, line): &(String, Vec<u8>)| {
+            key.starts_with("state/log") && String::from_utf8_lossy(line).contains("\"change\":\"begin\"")
+        };
+        store.contents().into_iter().filter(is_begin).count()
+    };
+    let (mut before, mut after) = (0, 0);
+    for calls in 1..20 {
         let store = filled();
         let slow = Remote::in_store(store.clone(), LIMITS);
         slow.read().unwrap();
-        // Its calls fail from some place on, as if it stood still there; then it goes on.
-        store.set(|faults| faults.dies_after = Some(after));
+        let begun = begins(&store);
+        let later = Arc::new(Mutex::new(None));
+        let (theirs, opened) = (store.clone(), later.clone());
+        let open = move || {
+            let place = directory();
+            let (state, _) = open_in(place.path(), &theirs).unwrap();
+            *opened.lock().unwrap() = Some((place, state));
+        };
+        store.set(|faults| faults.meanwhile = Some((calls, Meanwhile(Box::new(open)))));
         let first = slow.begin();
-        store.set(|faults| *faults = Faults::default());
-        let place = directory();
-        let (mut later, _) = open_in(place.path(), &store).unwrap();
-        if first.is_ok() {
-            assert!(matches!(slow.commit(Change::Begin), Err(CheckpointError::Superseded { .. })), "{after}");
+        let Some((_place, mut state)) = later.lock().unwrap().take() else { break };
+        let appended = state.append(&[Decision::Advance { partition: 8, offset: 0, watermark: 0 }]);
+        // One of the two has the state: the one that began last. Each has begun once.
+        match first {
+            Ok(()) if appended.is_ok() => {
+                assert!(matches!(slow.commit(Change::Begin), Err(CheckpointError::Superseded { .. })), "{calls}");
+                after += 1;
+            }
+            Ok(()) => {
+                assert!(matches!(appended, Err(CheckpointError::Superseded { .. })), "{calls}");
+                before += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, CheckpointError::Superseded { .. }) && appended.is_ok(), "{calls}: {error}");
+                after += 1;
+            }
         }
         slow.sweep();
-        later.append(&[Decision::Advance { partition: 8, offset: 0, watermark: 0 }]).unwrap();
-        drop(later);
+        assert_eq!(begins(&store), begun + 2, "{calls}");
         held(&store);
     }
+    assert!(before > 0 && after > 0);
 }
